@@ -1,0 +1,99 @@
+"""Settings are read once at start, frozen, and passed in; nothing else in the service looks at the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "LOOKALIKE_"
+
+# Kubernetes injects these for every Service; for one called "lookalike" they carry our prefix.
+_KUBERNETES = re.compile(r"^LOOKALIKE_(?:.*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT_\d+_.*)$")
+
+
+class SettingsError(Exception):
+    """A setting is unknown or out of range. One line: which, and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside, one field per `LOOKALIKE_` variable of the contract."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    data_dir: Path = Field(Path("data"), description="Where catalogue, models and originals live")
+    model_dir: Path | None = Field(None, description="Model artefacts; default: models under the data directory")
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the network runs")
+    precision: Literal["auto", "fp32", "int8", "fp16"] = Field("auto", description="Precision for new collections")
+    model: str = Field("resnet50", description="The model's name for new collections")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: as many as the process may use")
+    cors_origins: str = Field("", description="Comma-separated origins that may call from a browser; * for all")
+    max_upload_bytes: int = Field(20 * 2**20, ge=1024, description="Largest body of one request")
+    max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of one picture, all frames together")
+    queue_limit: int = Field(64, ge=1, le=100_000, description="Requests that may wait or run before 503")
+    keep_originals: bool = Field(True, description="Keep uploaded bytes by sha256, so that another model can re-embed")
+    weights: Path | None = Field(None, description="An already fetched weights tarball, for machines without npm")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged")
+    log_format: Literal["console", "json"] = Field("console", description="How log lines look")
+    test_data: Path | None = Field(None, description="Photographs for tests and benchmarks")
+
+    @property
+    def models(self) -> Path:
+        """The directory of model artefacts."""
+        return self.model_dir or self.data_dir / "models"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # `load_settings` hands everything in, so that nothing is read twice or behind our back.
+        return (init_settings,)
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".env"), **overrides: Any
+) -> tuple[Settings, list[str]]:
+    """Reads settings from the environment over `.env`, then `overrides` (None values mean "not given").
+
+    Returns the settings and warnings to log (ignored variables). Raises SettingsError for an unknown variable with the
+    prefix or a value out of range.
+    """
+    given: dict[str, str] = {}
+    if dotenv is not None and dotenv.is_file():
+        given.update({k: v for k, v in dotenv_values(dotenv).items() if v is not None})
+    given.update(os.environ if environ is None else environ)
+
+    values: dict[str, Any] = {}
+    warnings: list[str] = []
+    for name, value in given.items():
+        if not name.upper().startswith(PREFIX):
+            continue
+        key = name.upper()
+        field = key.removeprefix(PREFIX).lower()
+        if _KUBERNETES.match(key) or (key == PREFIX + "PORT" and "://" in value):
+            warnings.append(f"{name} ignored: it looks injected by Kubernetes for a Service called lookalike")
+        elif field in Settings.model_fields:
+            if value != "":
+                values[field] = value
+        else:
+            raise SettingsError(f"{name} is not a setting of Lookalike; see the list in README.md, or unset it")
+    values.update({k: v for k, v in overrides.items() if v is not None})
+    try:
+        return Settings(**values), warnings
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "settings"
+        raise SettingsError(f"{where}: {first['msg']}") from error
