@@ -1,0 +1,1 @@
+"""One file per module, plus end-to-end tests against real processes."""

@@ -1,0 +1,123 @@
+"""What many tests share: real photographs, the built model, and real server processes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving import ROOT, Server
+
+LIVE_SERVERS = pytest.StashKey[list[Server]]()
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One row of a split: a real photograph and what it shows."""
+
+    id: str
+    path: Path
+    label: str
+
+    def read(self) -> bytes:
+        return self.path.read_bytes()
+
+
+Photos = Callable[..., list[Photo]]
+StartServer = Callable[..., Server]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LIVE_SERVERS] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows what the servers it talked to have logged."""
+    report = yield
+    if report.failed:
+        for server in item.config.stash[LIVE_SERVERS]:
+            report.sections.append((f"log of {server.url}", server.log()[-6000:]))
+    return report
+
+
+def absent(reason: str) -> None:
+    """Skips with the reason; in CI nothing may be missing, so there it fails."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason} (CI must not leave this out)", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def photo_root() -> Path:
+    """The folder of real photographs: LOOKALIKE_TEST_DATA, or ../shared/data beside the project."""
+    root = Path(os.environ.get("LOOKALIKE_TEST_DATA") or ROOT.parent / "shared" / "data")
+    if not root.is_dir():
+        absent(f"no photographs at {root}: set LOOKALIKE_TEST_DATA")
+    return root
+
+
+@pytest.fixture(scope="session")
+def photos(photo_root: Path) -> Photos:
+    """photos("groceries", "queries", 100) → that many rows, always the same; without a number all, in file order."""
+
+    def read(dataset: str, split: str, count: int | None = None, seed: int = 7) -> list[Photo]:
+        with (photo_root / dataset / f"{split}.csv").open(newline="") as file:
+            rows = [Photo(row["id"], photo_root / dataset / row["image"], row["label"]) for row in csv.DictReader(file)]
+        if count is not None:
+            random.Random(seed).shuffle(rows)
+        return rows[:count]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def model_dir() -> Path:
+    """The project's built models; the fp32 one is built here where `make setup` has not run."""
+    from models import artefact
+
+    directory = Path(os.environ.get("LOOKALIKE_MODEL_DIR") or ROOT / "data" / "models")
+    weights = os.environ.get("LOOKALIKE_WEIGHTS")
+    artefact.build(directory, precision="fp32", weights=Path(weights) if weights else None)
+    return directory
+
+
+def _factory(config: pytest.Config, directory: Path, model_dir: Path) -> Iterator[StartServer]:
+    with ExitStack() as stack:
+        live = config.stash[LIVE_SERVERS]
+
+        def start(
+            name: str = "data", *, env: Mapping[str, str] | None = None, model_dir: Path = model_dir, **options: Any
+        ) -> Server:
+            server = stack.enter_context(Server(directory / name, model_dir, env))
+            live.append(server)
+            stack.callback(live.remove, server)
+            return server.start(**options)
+
+        yield start
+
+
+@pytest.fixture
+def server(pytestconfig: pytest.Config, tmp_path: Path, model_dir: Path) -> Iterator[StartServer]:
+    """server() starts `lookalike serve` with an empty data directory and stops it after the test.
+
+    server("other", env={"LOOKALIKE_QUEUE_LIMIT": "2"}, wait=0): another directory, settings, no waiting for /readyz.
+    """
+    yield from _factory(pytestconfig, tmp_path, model_dir)
+
+
+@pytest.fixture(scope="module")
+def module_server(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, model_dir: Path
+) -> Iterator[StartServer]:
+    """The same for servers that a whole module shares."""
+    yield from _factory(pytestconfig, tmp_path_factory.mktemp("server"), model_dir)
