@@ -1,0 +1,171 @@
+"""An import is planned before anything is read in full: which files are pictures, under which id, and which clash.
+
+The same folder gives the same plan on every run, so an import can be repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+# Files with these names are meant to be pictures: one that is none, or of a kind not accepted, is told as bad.
+PICTURE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+)
+MAX_ID = 128
+_FOREIGN = re.compile(r"[^A-Za-z0-9._:@-]")
+
+
+class FolderError(Exception):
+    """The folder to import cannot be read. One line: which, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A picture to import: its id, where its bytes are, and the metadata it gets."""
+
+    id: str
+    file: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A file that was not imported. path: below the root; reason: one line."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a folder holds. sources: in path order, ids distinct; bad: what already fails; ignored: other files."""
+
+    sources: list[Source]
+    bad: list[Bad]
+    ignored: int
+
+
+def plan(root: Path) -> Plan:
+    """Walks `root` and plans its import. Hidden files and folders are skipped. Raises FolderError."""
+    walk = _Walk(root)
+    walk.run()
+    assigned = assign(walk.pictures, root=str(root))
+    bad = sorted((*walk.bad, *assigned.bad), key=lambda row: row.path)
+    return Plan(assigned.sources, bad, walk.ignored)
+
+
+def assign(paths: Iterable[str], *, root: str) -> Plan:
+    """Gives every picture its id and metadata, in path order; of two with the same id the first takes it.
+
+    paths: below `root`, with `/`, as the operating system names them (undecodable bytes as surrogates).
+    """
+    sources: list[Source] = []
+    bad: list[Bad] = []
+    taken: dict[str, str] = {}
+    for path in sorted(paths, key=os.fsencode):
+        id, shown = id_of(path), readable(path)
+        if id in taken:
+            bad.append(Bad(shown, f"would get the id {id}, which {taken[id]} already has: rename one of them"))
+            continue
+        taken[id] = shown
+        parent = str(PurePosixPath(shown).parent)
+        folder = "" if parent == "." else parent
+        sources.append(Source(id, os.path.join(root, path), {"path": shown, "folder": folder}))  # noqa: PTH118
+    return Plan(sources, bad, 0)
+
+
+def id_of(path: str) -> str:
+    """The id of a file by its path below the root: without extension, `/` → `:`, other foreign characters → `_`.
+
+    An id has 1–128 characters; of a longer one the end is replaced by a hash of the whole path, so it stays its own.
+    """
+    whole = unicodedata.normalize("NFC", path)  # macOS spells é in two characters, Linux in one: one id for both
+    stem, _ = os.path.splitext(whole)  # noqa: PTH122 (pathlib would swallow "./" and "//")
+    id = _FOREIGN.sub("_", stem.replace("/", ":"))
+    if len(id) > MAX_ID:
+        digest = hashlib.sha256(os.fsencode(whole)).hexdigest()[:16]
+        id = f"{id[: MAX_ID - 17]}-{digest}"
+    return "_" * max(1, len(id)) if id in ("", ".", "..") else id
+
+
+def readable(path: str) -> str:
+    """A path as text that JSON can carry: bytes that are no UTF-8 become U+FFFD."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def looks_like_picture(head: bytes) -> bool:
+    """Whether a file's first 12 bytes are those of a JPEG, PNG or WebP, whatever the file is called."""
+    return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+class _Walk:
+    """Every real folder once, whatever links lead to it: those with a name of their own before links are followed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.pictures: list[str] = []
+        self.bad: list[Bad] = []
+        self.ignored = 0
+        self._visited: set[tuple[int, int]] = set()
+        self._links: list[str] = []
+
+    def run(self) -> None:
+        try:
+            if not self.root.is_dir():
+                raise FolderError(
+                    f"{self.root} is not a folder" if self.root.exists() else f"{self.root} does not exist"
+                )
+            os.scandir(self.root).close()
+        except OSError as error:
+            raise FolderError(f"{self.root}: {error.strerror or error}") from None
+        self._below("")
+        while self._links:
+            links, self._links = sorted(self._links, key=os.fsencode), []
+            for link in links:
+                self._below(link)
+
+    def _below(self, start: str) -> None:
+        folders = [start]
+        while folders:
+            folder = folders.pop()
+            try:
+                status = (self.root / folder).stat()
+                if (status.st_dev, status.st_ino) in self._visited:
+                    continue
+                self._visited.add((status.st_dev, status.st_ino))
+                with os.scandir(self.root / folder) as entries:
+                    visible = [entry for entry in entries if not entry.name.startswith(".")]
+            except OSError as error:
+                self.bad.append(Bad(readable(folder), f"folder cannot be read: {error.strerror or error}"))
+                continue
+            for entry in sorted(visible, key=lambda entry: os.fsencode(entry.name)):
+                self._sort(entry, f"{folder}/{entry.name}" if folder else entry.name, folders)
+
+    def _sort(self, entry: os.DirEntry[str], path: str, folders: list[str]) -> None:
+        named = os.path.splitext(entry.name)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122
+        try:
+            mode = entry.stat().st_mode
+            if stat.S_ISDIR(mode):
+                (self._links if entry.is_symlink() else folders).append(path)
+            elif stat.S_ISREG(mode) and (named or looks_like_picture(_head(entry.path))):
+                self.pictures.append(path)
+            else:
+                self.ignored += 1
+        except OSError as error:
+            if named:
+                self.bad.append(Bad(readable(path), f"cannot be read: {error.strerror or error}"))
+            else:
+                self.ignored += 1
+
+
+def _head(file: str) -> bytes:
+    with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 (a Path per file costs more than the read)
+        return opened.read(12)
