@@ -1,1 +1,1 @@
-"""From picture bytes to unit vectors: decoding, weights, the ONNX graph, sessions. Knows nothing of items, SQL or HTTP."""
+"""From picture bytes to unit vectors: decoding, weights, the ONNX graph, sessions. Knows no items, SQL or HTTP."""

