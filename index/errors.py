@@ -1,0 +1,104 @@
+"""Everything the store refuses, as one tree: each message is one line that says what is wrong and what to do.
+
+StoreError
+├── NotFound
+│   ├── CollectionNotFound      no collection of that name
+│   └── ItemNotFound            no such item, thumbnail or original
+├── Refused                     the caller's input
+│   ├── InvalidId               item id or collection name outside the allowed characters
+│   ├── InvalidVector           wrong length, not finite, zero
+│   ├── InvalidMetadata         not a JSON object
+│   ├── InvalidCursor           not a cursor this store handed out
+│   └── FilterError             `path` says where in the filter, `message` what
+├── ModelMismatch               vectors of another model than the collection's
+├── IndexNotReady               the search index is being rebuilt; try again
+├── StorageFull                 no space on the device; reads go on
+├── DirectoryLocked             another process owns the data directory (`pid` where known)
+├── StoreCorrupt                stored bytes do not match their checksum, or the database is damaged
+├── CacheUnusable           a cache file beside the store is no use; it is rebuilt from the store
+├── SchemaTooNew                written by a newer version
+└── StoreClosed                 used after close
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Root of everything `index` raises on purpose."""
+
+
+class NotFound(StoreError):
+    """What was asked for is not there."""
+
+
+class CollectionNotFound(NotFound):
+    """No collection of that name."""
+
+
+class ItemNotFound(NotFound):
+    """No such item, or the item has no thumbnail, or no original is kept."""
+
+
+class Refused(StoreError):
+    """The caller's input does not fit; nothing was changed."""
+
+
+class InvalidId(Refused):
+    """An item id or a collection name breaks the rules."""
+
+
+class InvalidVector(Refused):
+    """A vector of the wrong length, not finite, or zero."""
+
+
+class InvalidMetadata(Refused):
+    """Metadata that is no JSON object."""
+
+
+class InvalidCursor(Refused):
+    """A cursor this store did not hand out."""
+
+
+class FilterError(Refused):
+    """A filter outside the grammar. path: where, e.g. `must[0].range.gte`; message: what is wrong there."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"filter{'.' if path and not path.startswith('[') else ''}{path}: {message}")
+        self.path = path
+        self.message = message
+
+
+class ModelMismatch(StoreError):
+    """The collection was built with another model; its vectors are never mixed."""
+
+
+class IndexNotReady(StoreError):
+    """The search index is loading or being rebuilt from the store. Reads by id go on; searching is possible again later."""
+
+
+class StorageFull(StoreError):
+    """No space left on the device: nothing of the write was kept, reads go on."""
+
+
+class DirectoryLocked(StoreError):
+    """Another process owns the data directory. pid: which one, None where unknown."""
+
+    def __init__(self, message: str, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+
+class StoreCorrupt(StoreError):
+    """Stored bytes do not match their checksum, or the database itself is damaged."""
+
+
+class SchemaTooNew(StoreError):
+    """The data directory was written by a newer version of Lookalike."""
+
+
+class StoreClosed(StoreError):
+    """The catalogue is closed or closing."""
+
+
+class CacheUnusable(StoreError):
+    """A rebuildable cache file is damaged, torn, older or foreign: it is rebuilt from the store."""
