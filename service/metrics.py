@@ -1,0 +1,80 @@
+"""What the service counts, for Prometheus. One registry per application, so that two in one process do not mix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Stopwatch:
+    """Milliseconds since it was made, or until it was stopped."""
+
+    def __init__(self) -> None:
+        self._start = perf_counter()
+        self._end: float | None = None
+
+    def stop(self) -> None:
+        self._end = perf_counter()
+
+    @property
+    def ms(self) -> float:
+        return ((self._end or perf_counter()) - self._start) * 1000
+
+
+class Metrics:
+    """Counters and histograms; gauges read their value when they are asked."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "lookalike_requests_total",
+            "Requests answered, by route template, method and status",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "lookalike_request_seconds", "From arrival to answer", ["route"], buckets=SECONDS, registry=self.registry
+        )
+        self.stage_seconds = Histogram(
+            "lookalike_stage_seconds",
+            "One picture or query in one stage: decode, embed, search, write",
+            ["stage"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.cache = Counter(
+            "lookalike_embedding_cache_total",
+            "Pictures whose vector was cached (hit), being made already (joined) or made (miss)",
+            ["outcome"],
+            registry=self.registry,
+        )
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Registers `name` as a gauge whose value is `read()` at scrape time."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def labelled(self, name: str, text: str, labels: list[str]) -> Gauge:
+        """A gauge with labels, set by its owner."""
+        return Gauge(name, text, labels, registry=self.registry)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stopwatch]:
+        """Times a stage that succeeds; the stopwatch keeps the figure."""
+        watch = Stopwatch()
+        yield watch
+        watch.stop()
+        self.stage_seconds.labels(name).observe(watch.ms / 1000)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,143 @@
+"""Every error answers as `application/problem+json` (RFC 9457): one table of kinds, one from exception to kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from index import errors as store
+from models import errors as models
+
+# slug → status, title
+KINDS: dict[str, tuple[int, str]] = {
+    "content-too-large": (413, "The body is larger than allowed"),
+    "unsupported-image": (415, "Not a picture of an accepted kind"),
+    "image-undecodable": (422, "The picture does not decode"),
+    "image-too-large": (422, "The picture has more pixels than allowed"),
+    "invalid-request": (422, "The request is not valid"),
+    "unsupported-media-type": (415, "The Content-Type is not accepted here"),
+    "not-found": (404, "There is nothing here"),
+    "method-not-allowed": (405, "The method is not allowed here"),
+    "model-mismatch": (409, "The collection was built with another model"),
+    "url-refused": (422, "The URL may not be fetched"),
+    "overloaded": (503, "The queue is full"),
+    "not-ready": (503, "The service is not ready"),
+    "storage-full": (507, "The disk is full"),
+    "internal": (500, "A bug on our side"),
+}
+
+MAX_FIELD_ERRORS = 20
+
+
+class Problem(Exception):
+    """An answer that is an error. detail: one line, what is wrong and what to do; errors: per field, without input."""
+
+    def __init__(
+        self,
+        slug: str,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.slug = slug
+        self.status, self.title = KINDS[slug]
+        self.detail = detail
+        self.errors = list(errors)[:MAX_FIELD_ERRORS]
+        self.headers = dict(headers or {})
+
+    def body(self, instance: str) -> dict[str, Any]:
+        """The problem as JSON-ready data; instance: the path that was asked."""
+        body: dict[str, Any] = {
+            "type": f"/problems/{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance,
+        }
+        if self.errors:
+            body["errors"] = self.errors
+        return body
+
+    def response(self, instance: str) -> Response:
+        return Response(
+            orjson.dumps(self.body(instance)),
+            self.status,
+            {**self.headers, "Cache-Control": "no-store"},
+            "application/problem+json",
+        )
+
+
+class Overloaded(Problem):
+    """The queue is full, or the deadline passed while waiting in it. retry_after: seconds."""
+
+    def __init__(self, retry_after: float, detail: str = "Too many requests wait already; try again shortly") -> None:
+        super().__init__("overloaded", detail, headers={"Retry-After": str(max(1, round(retry_after)))})
+
+
+class NotReady(Problem):
+    """Starting, rebuilding an index, or shutting down."""
+
+    def __init__(self, detail: str, retry_after: int = 2) -> None:
+        super().__init__("not-ready", detail, headers={"Retry-After": str(retry_after)})
+
+
+def invalid(field: str, message: str) -> Problem:
+    """A 422 about one field."""
+    return Problem("invalid-request", f"{field}: {message}", errors=[{"field": field, "message": message}])
+
+
+# Looked up along the exception's method resolution order, so a subclass inherits its parent's kind.
+SLUGS: dict[type[Exception], str] = {
+    models.UnsupportedImage: "unsupported-image",
+    models.UndecodableImage: "image-undecodable",
+    models.ImageTooLarge: "image-too-large",
+    models.EmbeddingInvalid: "image-undecodable",
+    store.CollectionNotFound: "not-found",
+    store.ItemNotFound: "not-found",
+    store.ModelMismatch: "model-mismatch",
+    store.InvalidVector: "invalid-request",
+    store.InvalidId: "invalid-request",
+    store.InvalidCursor: "invalid-request",
+    store.FilterError: "invalid-request",
+    store.StorageFull: "storage-full",
+    store.IndexNotReady: "not-ready",
+}
+
+
+def _field_errors(error: RequestValidationError | ValidationError) -> list[dict[str, str]]:
+    found = []
+    for each in error.errors():
+        where = [str(part) for part in each["loc"] if part not in ("body", "query", "path")]
+        found.append({"field": ".".join(where) or "body", "message": each["msg"]})
+    return found
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem an exception is answered with; unknown ones are `internal` and say nothing of the inside."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, (RequestValidationError, ValidationError)):
+        errors = _field_errors(error)
+        first = errors[0]
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        return Problem("invalid-request", f"{first['field']}: {first['message']}{more}", errors=errors)
+    if isinstance(error, HTTPException):
+        if error.status_code == 405:
+            return Problem("method-not-allowed", "This path does not take that method", headers=error.headers)
+        if error.status_code == 404:
+            return Problem("not-found", "There is no such path; see /docs")
+        return Problem("invalid-request", str(error.detail))
+    for cls in type(error).__mro__:
+        if cls in SLUGS:
+            slug = SLUGS[cls]
+            headers = {"Retry-After": "2"} if KINDS[slug][0] == 503 else None
+            return Problem(slug, str(error), headers=headers)
+    return Problem("internal", "Something went wrong on our side; the log has the details")
