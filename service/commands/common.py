@@ -1,0 +1,33 @@
+"""Options that several commands share, and the settings they add up to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.terminal import err
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", help="Catalogue, models and originals. [LOOKALIKE_DATA_DIR, ./data]"),
+]
+CollectionOption = Annotated[str, typer.Option("--collection", "-c", metavar="NAME", help="The collection.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
+
+
+def settings_for(**overrides: Any) -> Settings:
+    """Settings from the environment, `.env` and a command's options (None: not given); warnings go to stderr.
+
+    Raises SettingsError.
+    """
+    from service.settings import load_settings
+
+    settings, warnings = load_settings(**overrides)
+    for warning in warnings:
+        err().print(f"[yellow]warning:[/] {warning}")
+    return settings

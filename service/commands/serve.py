@@ -1,0 +1,55 @@
+"""`lookalike serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.commands.common import DataDir, settings_for
+from service.folder import FolderError
+
+if TYPE_CHECKING:
+    from service.runtime import Runtime
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Address to listen on. [LOOKALIKE_HOST, 127.0.0.1]")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Port; 0 takes a free one. [LOOKALIKE_PORT, 8000]")
+    ] = None,
+    data_dir: DataDir = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--import", "--images", metavar="FOLDER", help="Import this folder while already answering."),
+    ] = None,
+    collection: Annotated[
+        str, typer.Option("--collection", "-c", metavar="NAME", help="Where --import goes.")
+    ] = "default",
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Fill an empty catalogue with a few hundred sample pictures meanwhile.")
+    ] = False,
+) -> None:
+    """Run the service: the API, its documentation at /docs, and the page at /.
+
+    Example: lookalike serve --port 8080 --import ~/photos
+    """
+    settings = settings_for(host=host, port=port, data_dir=data_dir)
+    if images is not None and not images.is_dir():
+        raise FolderError(f"{images} is not a folder" if images.exists() else f"{images} does not exist")
+
+    from service import background
+    from service import sample as samples
+    from service.server import serve as run
+
+    hooks: list[Callable[[Runtime], Awaitable[None]]] = []
+    if images is not None:
+        hooks.append(partial(background.import_folder, root=images, collection=collection))
+    if sample:
+        hooks.append(samples.fill)
+    run(settings, background=hooks)

@@ -1,0 +1,113 @@
+"""What a person sees: results on stdout, progress and errors on stderr, colours only on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from service.bulk import Tally
+
+# Into a pipe or a file nothing is cut to a terminal's width.
+WIDE = 200
+PLAIN_EVERY_S = 5.0
+
+
+def out() -> Console:
+    """Results."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else WIDE)
+
+
+def err() -> Console:
+    """Everything beside the results."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    import orjson
+
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table in the house style. right: columns that hold numbers."""
+    from rich.table import Table
+
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    for name in columns:
+        made.add_column(name, justify="right" if name in right else "left", overflow="ellipsis", no_wrap=True)
+    return made
+
+
+def inline(metadata: Mapping[str, Any]) -> str:
+    """Metadata in one line, keys dimmed."""
+    from rich.markup import escape
+
+    return "  ".join(f"[dim]{escape(str(key))}[/] {escape(str(value))}" for key, value in metadata.items())
+
+
+def bar(score: float, width: int = 10) -> str:
+    """A score from 0 to 1 as a bar of eighths of a character."""
+    eighths = round(max(0.0, min(1.0, score)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
+
+
+class Meter:
+    """An import's progress: a bar on a terminal, a line every few seconds elsewhere, nothing when `quiet`."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._printed = time.monotonic()
+        self._progress: Progress | None = None
+        self._task: Any = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        if self._quiet or not self._console.is_terminal:
+            yield
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[bad]}"),
+            console=self._console,
+            transient=True,
+        )
+        with self._progress:
+            self._task = self._progress.add_task("import", total=None, rate="", bad="")
+            yield
+
+    def __call__(self, tally: Tally) -> None:
+        """Shows where an import stands."""
+        bad = f"{len(tally.bad):,} bad" if tally.bad else ""
+        if self._progress is not None:
+            rate = f"{tally.images_per_second:.1f} images/s"
+            self._progress.update(
+                self._task, total=tally.total, completed=tally.handled, rate=rate, bad=f"[red]{bad}[/]" if bad else ""
+            )
+        elif not self._quiet and time.monotonic() - self._printed >= PLAIN_EVERY_S:
+            self._printed = time.monotonic()
+            self._console.print(plain_progress(tally))
+
+
+def plain_progress(tally: Tally) -> str:
+    """ "120/300  61.8 images/s  3 s left  2 bad"."""
+    speed = tally.handled / tally.seconds if tally.seconds > 0 else 0.0
+    left = f"  {(tally.total - tally.handled) / speed:.0f} s left" if speed > 0 else ""
+    bad = f"  {len(tally.bad):,} bad" if tally.bad else ""
+    return f"{tally.handled:,}/{tally.total:,}  {tally.images_per_second:.1f} images/s{left}{bad}"
