@@ -1,0 +1,144 @@
+"""Decoding in processes of its own: the same result as in place, and a worker's death harms only its own picture."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models import image
+from models.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
+from service.decoder import DecoderPool
+from service.problems import NotReady, Overloaded
+
+
+def jpeg(seed: int = 1, size: tuple[int, int] = (400, 300)) -> bytes:
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
+    out = io.BytesIO()
+    small.resize(size, Image.Resampling.BICUBIC).save(out, "JPEG", quality=85)
+    return out.getvalue()
+
+
+def with_pool(body: Callable[[DecoderPool], Awaitable[Any]], **options: Any) -> Any:
+    async def main() -> Any:
+        pool = DecoderPool(**{"workers": 2, "max_bytes": 8 * 2**20, "max_pixels": 64_000_000, **options})
+        await pool.start()
+        try:
+            return await asyncio.wait_for(body(pool), 60)
+        finally:
+            await pool.close()
+
+    return asyncio.run(main())
+
+
+def test_pixels_and_thumbnail_are_those_of_decoding_in_place() -> None:
+    async def body(pool: DecoderPool) -> None:
+        pictures = [jpeg(seed) for seed in range(8)]
+        crop = (0.1, 0.2, 0.9, 1.0)
+        found = await asyncio.gather(*(pool.decode(each, crop=crop, thumbnail=True) for each in pictures))
+        for data, decoded in zip(pictures, found, strict=True):
+            expected = image.decode(data, crop=crop, thumbnail=True)
+            np.testing.assert_array_equal(decoded.pixels, expected.pixels)
+            assert decoded.thumbnail == expected.thumbnail
+            assert (decoded.width, decoded.height, decoded.format) == (400, 300, "jpeg")
+
+    with_pool(body)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [(b"hello", UnsupportedImage), (b"", UnsupportedImage), (jpeg()[:2000], UndecodableImage)],
+)
+def test_bad_pictures_raise_what_the_decoder_says_and_the_worker_lives(data: bytes, error: type[Exception]) -> None:
+    async def body(pool: DecoderPool) -> None:
+        with pytest.raises(error):
+            await pool.decode(data)
+        await pool.decode(jpeg())
+        assert pool.restarts == 0
+
+    with_pool(body)
+
+
+def test_limits_are_handed_to_the_workers() -> None:
+    async def body(pool: DecoderPool) -> None:
+        with pytest.raises(ImageTooLarge):
+            await pool.decode(jpeg(size=(401, 300)))
+        await pool.decode(jpeg(size=(400, 300)))
+
+    with_pool(body, max_pixels=120_000)
+
+
+def test_a_killed_worker_fails_its_own_picture_and_is_replaced() -> None:
+    async def body(pool: DecoderPool) -> None:
+        (pid,) = pool.pids
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(UndecodableImage, match="crashes"):
+            await pool.decode(jpeg())
+        assert (await pool.decode(jpeg())).format == "jpeg"
+        assert pool.restarts == 1 and pool.pids != [pid]
+
+    with_pool(body, workers=1)
+
+
+def test_a_worker_that_hangs_is_killed_after_its_time() -> None:
+    async def body(pool: DecoderPool) -> None:
+        (pid,) = pool.pids
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(UndecodableImage, match="too long"):
+            await pool.decode(jpeg())
+        assert (await pool.decode(jpeg())).format == "jpeg"
+        assert pool.restarts == 1
+
+    with_pool(body, workers=1, seconds=0.5)
+
+
+def test_a_caller_that_goes_away_leaves_the_worker_usable() -> None:
+    async def body(pool: DecoderPool) -> None:
+        big = jpeg(size=(6000, 4000))
+        for _ in range(3):
+            task = asyncio.create_task(pool.decode(big))
+            await asyncio.sleep(0.005)
+            task.cancel()
+        np.testing.assert_array_equal((await pool.decode(jpeg(9))).pixels, image.decode(jpeg(9)).pixels)
+        assert pool.restarts == 0
+
+    with_pool(body, workers=1)
+
+
+def test_a_picture_past_its_deadline_is_not_decoded() -> None:
+    async def body(pool: DecoderPool) -> None:
+        with pytest.raises(Overloaded):
+            await pool.decode(jpeg(), deadline=time.monotonic() - 1)
+        await pool.decode(jpeg())
+
+    with_pool(body, workers=1)
+
+
+def test_workers_hold_neither_our_files_nor_our_sockets(tmp_path: Path) -> None:
+    async def body(pool: DecoderPool) -> None:
+        for pid in pool.pids:
+            held = {os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")}
+            assert not any(str(tmp_path) in each for each in held)
+
+    with (tmp_path / "lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        with_pool(body)
+
+
+def test_a_closed_pool_says_so() -> None:
+    async def body(pool: DecoderPool) -> None:
+        await pool.close()
+        with pytest.raises(NotReady):
+            await pool.decode(jpeg())
+
+    with_pool(body)
