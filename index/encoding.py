@@ -1,7 +1,8 @@
-"""What goes to disk and how it comes back: unit vectors as float16 with a CRC, metadata as JSON, cursors as opaque text.
+"""What goes to disk and how it comes back: unit vectors as float16 with a CRC, metadata as JSON, cursors as opaque
+text.
 
-float16 moves a cosine by about 1e-5 in 2048 dimensions; below 64 dimensions its rounding could exceed the promised 2e-4, so
-those few bytes stay float32.
+float16 moves a cosine by about 1e-5 in 2048 dimensions; below 64 dimensions its rounding could exceed the promised
+2e-4, so those few bytes stay float32.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def encode_metadata(metadata: Mapping[str, Any]) -> str:
         _check_finite(metadata)
         return orjson.dumps(dict(metadata)).decode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidMetadata(f"metadata must be a JSON object of texts, numbers, lists and objects: {error}") from error
+        raise InvalidMetadata(
+            f"metadata must be a JSON object of texts, numbers, lists and objects: {error}"
+        ) from error
 
 
 def decode_metadata(text: str) -> dict[str, Any]:

@@ -73,7 +73,10 @@ class ModelMismatch(StoreError):
 
 
 class IndexNotReady(StoreError):
-    """The search index is loading or being rebuilt from the store. Reads by id go on; searching is possible again later."""
+    """The search index is loading or being rebuilt from the store.
+
+    Reads by id go on; searching is possible again later.
+    """
 
 
 class StorageFull(StoreError):

@@ -1,4 +1,7 @@
-"""Named places where a crash would hurt most. The store calls `hit` there; only tests hand in an object that acts on it."""
+"""Named places where a crash would hurt most.
+
+The store calls `hit` there; only tests hand in an object that acts on it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A filter is parsed once into frozen values; what it means for one item's metadata is decided here and nowhere else.
 
-Types matter: "1" is not 1, true is not 1, but 1 equals 1.0. A stored list matches when any of its elements does. A missing
-key makes a condition false. Keys may be dotted paths; a literal top-level key that contains the dots matches as well.
+Types matter: "1" is not 1, true is not 1, but 1 equals 1.0. A stored list matches when any of its elements does. A
+missing key makes a condition false. Keys may be dotted paths; a literal top-level key that contains the dots matches as
+well.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -19,6 +20,7 @@ from index.errors import FilterError
 Scalar = str | int | float | bool | None
 MAX_CONDITIONS = 256
 MAX_VALUES = 10_000
+MAX_KEYS = 32
 _LARGEST = sys.float_info.max
 _CLAUSES = ("must", "should", "must_not")
 _BOUNDS = ("gt", "gte", "lt", "lte")
@@ -89,18 +91,21 @@ class Filter:
         """True when everything passes."""
         return not (self.must or self.should or self.must_not)
 
-    def keys(self) -> frozenset[str]:
+    def fields(self) -> frozenset[str]:
         """The metadata keys the filter looks at."""
         return frozenset(c.key for c in (*self.must, *self.should, *self.must_not))
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a JSON value is a number; a bool is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def values_at(metadata: Mapping[str, Any], key: str) -> Iterator[Scalar]:
-    """The scalars stored under `key`: the value, or the scalar elements of a list. Nothing for objects or missing keys."""
+    """The scalars stored under `key`: the value, or the scalar elements of a list.
+
+    Nothing for objects or missing keys.
+    """
     found: list[Any] = []
     if key in metadata:
         found.append(metadata[key])
@@ -134,7 +139,10 @@ def parse_filter(value: object) -> Filter:
     clauses = {name: _conditions(value[name], name) for name in _CLAUSES if name in value}
     if sum(map(len, clauses.values())) > MAX_CONDITIONS:
         raise FilterError("", f"at most {MAX_CONDITIONS} conditions")
-    return Filter(**clauses)
+    filter = Filter(**clauses)
+    if len(filter.fields()) > MAX_KEYS:
+        raise FilterError("", f"at most {MAX_KEYS} different keys")
+    return filter
 
 
 def _conditions(value: object, path: str) -> tuple[Condition, ...]:

@@ -1,8 +1,8 @@
 """Exact search: every vector is compared. For small collections, and for what is newer than a big index.
 
 Vectors lie in FAISS blocks of fixed size in their stored type, so growing never copies what is there. Keys only ever
-increase, so a key finds its row by bisection and no dictionary of keys is kept. Removed rows are masked at once and their
-memory is given back when they are a quarter of all.
+increase, so a key finds its row by bisection and no dictionary of keys is kept. Removed rows are masked at once and
+their memory is given back when they are a quarter of all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _FEW = 0.1  # below this share of rows, `allowed` is answered by gathering those
 
 
 class FlatIndex:
-    """`VectorIndex` by inner product over unit vectors of one collection. The caller keeps searches and mutation apart."""
+    """`VectorIndex` by inner product over unit vectors of one collection.
+
+    The caller keeps searches and mutation apart.
+    """
 
     kind = "flat"
 
@@ -89,7 +92,9 @@ class FlatIndex:
             only[rows] = True
             mask = only & mask
         masked = allowed is not None or self._dead > 0
-        parts = [self._search_block(number, vectors, k, mask if masked else None) for number in range(len(self._blocks))]
+        parts = [
+            self._search_block(number, vectors, k, mask if masked else None) for number in range(len(self._blocks))
+        ]
         all_scores = np.concatenate([part[0] for part in parts], axis=1)
         all_rows = np.concatenate([part[1] for part in parts], axis=1)
         return self._best(all_scores, all_rows, k)
@@ -106,8 +111,8 @@ class FlatIndex:
         parameters = None
         if mask is not None:
             bits = np.packbits(mask[first : first + block.ntotal], bitorder="little")
-            selector = faiss.IDSelectorBitmap(bits)
-            parameters = faiss.SearchParameters(sel=selector)
+            selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+            parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
         scores, rows = block.search(vectors, min(k, block.ntotal), params=parameters)
         return np.where(rows < 0, np.float32(-np.inf), scores), np.where(rows < 0, -1, rows + first)
 
@@ -167,6 +172,6 @@ class FlatIndex:
             part = slice(number * _BLOCK, number * _BLOCK + block.ntotal)
             alive = self._alive[part]
             fresh.add(self._keys[part][alive], self._codes(block)[alive])
-            self._blocks[number] = None  # each old block goes before the next new one comes
+            block.reset()  # each old block's memory goes before the next new one comes
         self._blocks, self._keys, self._alive = fresh._blocks, fresh._keys, fresh._alive
         self._rows, self._dead = fresh._rows, 0

@@ -1,4 +1,7 @@
-"""A data directory has one owner: whoever holds the OS lock on `<directory>/lock`. The kernel frees it when the owner dies."""
+"""A data directory has one owner: whoever holds the OS lock on `<directory>/lock`.
+
+The kernel frees it when the owner dies.
+"""
 
 from __future__ import annotations
 

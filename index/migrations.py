@@ -1,4 +1,4 @@
-"""The database's shape is a list of numbered steps; a released step never changes, a new need is a new step at the end."""
+"""The database's shape is a list of numbered steps; a released step never changes, a new need is a new step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from index.errors import SchemaTooNew, StoreCorrupt
 
 APPLICATION_ID = 0x4C4F4F4B  # "LOOK": tells our database from a foreign file of the same name
 
-# vid = collection << 40 | key: rows of one collection lie together, and its keys are small and dense enough for bitmaps.
+# vid = collection << 40 | key: rows of one collection lie together, and its keys are small and dense, fit for bitmaps.
 _STEPS: tuple[str, ...] = (
     """
     CREATE TABLE collections (

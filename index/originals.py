@@ -1,7 +1,7 @@
 """Uploaded bytes as files named by their sha256, on disk before the item that refers to them is committed.
 
-Who refers to a file stands in SQL alone. A file goes when its last item goes; what a crash leaves behind is swept at open.
-`originals/ab/ab12…` are ours, as is `originals/tmp`; other files are left alone.
+Who refers to a file stands in SQL alone. A file goes when its last item goes; what a crash leaves behind is swept at
+open. `originals/ab/ab12…` are ours, as is `originals/tmp`; other files are left alone.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Originals:
 
         Raises StorageFull; StoreCorrupt where bytes and sha256 do not belong together.
         """
-        wanted = {sha256: data for sha256, data in files}
+        wanted = dict(files)
         with self._guard:
             self._held.update(wanted.keys())
         try:
@@ -94,7 +94,9 @@ class Originals:
         except FileNotFoundError as error:
             raise ItemNotFound(f"no original is kept for {sha256}") from error
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreCorrupt(f"original {self.path(sha256)} is damaged; upload that picture again or restore a snapshot")
+            raise StoreCorrupt(
+                f"original {self.path(sha256)} is damaged; upload that picture again or restore a snapshot"
+            )
         return data
 
     def remove(self, sha256: str) -> bool:

@@ -19,7 +19,8 @@ Metadata = Mapping[str, Any]
 class Media:
     """What is remembered of an uploaded file. `index` never looks inside the bytes.
 
-    width, height: pixels of the upright picture; format: "jpeg", "png", …; bytes: size of the upload; sha256: lower-case hex.
+    width, height: pixels of the upright picture; format: "jpeg", "png", …; bytes: size of the upload; sha256:
+    lower-case hex.
     """
 
     width: int
@@ -58,7 +59,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One upsert's outcome: `created` a new id; `changed` False when item, vector and metadata already stood like this."""
+    """One upsert's outcome:
+
+    `created` a new id; `changed` False when item, vector and metadata already stood like this.
+    """
 
     item: Item
     created: bool
@@ -78,8 +82,8 @@ class Match:
 class SearchResult:
     """matches: best first, `offset` and `limit` applied, all with score >= min_score.
 
-    best_score: the nearest item's score over the filtered set, exclusions left out, whatever `min_score` and `offset`; None where
-    there is nothing to search. filtered_count: items that pass the filter (all, without one).
+    best_score: the nearest item's score over the filtered set, exclusions left out, whatever `min_score` and `offset`;
+    None where there is nothing to search. filtered_count: items that pass the filter (all, without one).
     """
 
     matches: list[Match]
@@ -97,7 +101,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """A collection as it stands. bytes: on disk, roughly. created_at: UTC seconds. score_threshold: set by hand, else None."""
+    """A collection as it stands.
+
+    bytes: on disk, roughly. created_at: UTC seconds. score_threshold: set by hand, else None.
+    """
 
     name: str
     count: int
@@ -112,7 +119,10 @@ class CollectionInfo:
 
 
 class Collection(Protocol):
-    """Items with unit vectors of one model. Safe to call from any thread; calls block, writes until they are on disk."""
+    """Items with unit vectors of one model.
+
+    Safe to call from any thread; calls block, writes until they are on disk.
+    """
 
     @property
     def name(self) -> str: ...
@@ -190,7 +200,10 @@ class Collection(Protocol):
 
 
 class VectorIndex(Protocol):
-    """Search structure inside the embedded engine: int64 keys and unit float32 vectors. Not thread-safe for mutation."""
+    """Search structure inside the embedded engine: int64 keys and unit float32 vectors.
+
+    Not thread-safe for mutation.
+    """
 
     kind: str
 

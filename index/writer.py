@@ -49,7 +49,10 @@ class Writer:
         self._thread.start()
 
     def submit(self, run: Callable[[apsw.Connection], T], applied: Callable[[T], None] | None = None) -> Future[T]:
-        """Queues a job. `run` changes the database; `applied` gets its result after the commit. Both in the writer thread."""
+        """Queues a job.
+
+        `run` changes the database; `applied` gets its result after the commit. Both in the writer thread.
+        """
         future: Future[T] = Future()
         with self._state:
             if self._closed:
@@ -116,7 +119,7 @@ class Writer:
             try:
                 if job.applied is not None:
                     job.applied(result)
-            except Exception:
+            except Exception:  # noqa: BLE001 - logged
                 # What the job wrote stays: it is on disk. `applied` handles its own failures; this is the last net.
                 _log.exception("a committed change could not be applied")
         with self._state:

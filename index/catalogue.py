@@ -1,0 +1,210 @@
+"""A data directory opened: its one owner, its collections, and the work that goes on behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+
+from index import database, items
+from index.collection import EmbeddedCollection
+from index.encoding import check_name
+from index.errors import CollectionNotFound, StoreClosed
+from index.failpoints import Failpoints, NoFailpoints
+from index.items import Head
+from index.lock import DirectoryLock
+from index.migrations import migrate
+from index.originals import Originals
+from index.store import Store
+from index.types import CollectionInfo
+from index.writer import Writer
+
+_log = logging.getLogger("lookalike.index")
+_PURGE = 1_000  # items per transaction when a dropped collection is taken apart behind the scenes
+_VACUUM = 64  # pages given back to the file system per step
+
+
+class Catalogue:
+    """Collections by name. Safe from any thread. Made by `open` only."""
+
+    def __init__(self, lock: DirectoryLock, store: Store) -> None:
+        self._lock = lock
+        self._store = store
+        self._guard = threading.Lock()
+        self._closing = threading.Event()
+        self._work = threading.Event()
+        with store.readers.connection() as connection:
+            found = items.heads(connection)
+        self._collections = {head.name: EmbeddedCollection(store, head) for head in found}
+        self._keeper = threading.Thread(target=self._keep, name="store-keeper", daemon=True)
+        self._keeper.start()
+
+    @classmethod
+    def open(cls, directory: Path, *, keep_originals: bool = True, failpoints: Failpoints | None = None) -> Catalogue:
+        """Takes the directory's lock, creates or migrates the database, loads the collections.
+
+        keep_originals: store uploaded bytes by sha256. Raises DirectoryLocked, StoreCorrupt, SchemaTooNew, StorageFull.
+        """
+        failpoints = failpoints or NoFailpoints()
+        directory = directory.resolve()
+        path = directory / database.NAME
+        with contextlib.ExitStack() as undo, database.translated(path):
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = DirectoryLock(directory)
+            undo.callback(lock.release)
+            connection = database.connect(path, write=True)
+            undo.callback(connection.close, True)
+            migrate(connection, path)
+            originals = Originals(directory, failpoints)
+            writer = Writer(connection, path, failpoints)
+            undo.callback(writer.close)
+            readers = database.Readers(path)
+            undo.callback(readers.close)
+            catalogue = cls(lock, Store(directory, path, writer, readers, originals, keep_originals, failpoints))
+            undo.pop_all()
+        return catalogue
+
+    def create(self, name: str, *, model: str, fingerprint: str, dim: int) -> tuple[EmbeddedCollection, bool]:
+        """The collection, and whether it was created now; one that stands is returned as it is. Raises InvalidId."""
+        check_name(name)
+        with self._guard:
+            if name in self._collections:
+                return self._collections[name], False
+
+            def run(connection: apsw.Connection) -> Head:
+                _insert(connection, name, model, fingerprint, dim)
+                return items.head(connection, name)
+
+            made = EmbeddedCollection(self._store, self._store.writer.call(run))
+            self._collections[name] = made
+            return made, True
+
+    def collection(self, name: str) -> EmbeddedCollection:
+        """Raises CollectionNotFound."""
+        if self._closing.is_set():
+            raise StoreClosed("the catalogue is closed")
+        found = self._collections.get(name)
+        if found is None:
+            raise CollectionNotFound(f"no collection {name!r}; create it first")
+        return found
+
+    def names(self) -> list[str]:
+        """Sorted."""
+        return sorted(self._collections)
+
+    def infos(self) -> list[CollectionInfo]:
+        """Every collection as it stands, by name."""
+        with contextlib.suppress(CollectionNotFound):
+            return [self._collections[name].info() for name in self.names()]
+        return self.infos()  # one was dropped between naming and asking
+
+    def drop(self, name: str) -> None:
+        """Removes a collection at once for every reader; its rows and files go behind the scenes.
+
+        Raises CollectionNotFound.
+        """
+        with self._guard:
+            self.collection(name)
+            self._store.writer.call(lambda connection: _drop(connection, name))
+            del self._collections[name]
+        self._work.set()
+
+    def clear(
+        self, name: str, *, model: str | None = None, fingerprint: str | None = None, dim: int | None = None
+    ) -> None:
+        """Empties a collection; with model, fingerprint and dim it belongs to that model from now on.
+
+        A threshold set by hand goes when the model changes. Raises CollectionNotFound.
+        """
+
+        def run(connection: apsw.Connection) -> Head:
+            old = items.head(connection, name)
+            _drop(connection, name)
+            _insert(connection, name, model or old.model, fingerprint or old.fingerprint, dim or old.dim)
+            if fingerprint in (None, old.fingerprint):
+                sql = "UPDATE collections SET score_threshold = ?, created_at = ? WHERE name = ? AND NOT dropped"
+                connection.execute(sql, (old.score_threshold, old.created_at, name))
+            return items.head(connection, name)
+
+        with self._guard:
+            self._store.writer.call(run, self.collection(name).rebind)
+        self._work.set()
+
+    def original(self, sha256: str) -> bytes:
+        """The uploaded bytes. Raises ItemNotFound, StoreCorrupt."""
+        return self._store.originals.read(sha256)
+
+    def close(self) -> None:
+        """Finishes what was written, gives the directory free. A second call does nothing."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._work.set()
+        self._keeper.join()
+        self._store.writer.close()
+        self._store.readers.close()
+        self._lock.release()
+
+    def _keep(self) -> None:
+        """What may wait:
+
+        sweeping originals a crash left behind, taking dropped collections apart, giving space back.
+        """
+        with contextlib.suppress(StoreClosed):
+            self._guarded(self._sweep)
+            while not self._closing.is_set():
+                self._work.clear()
+                self._guarded(self._purge)
+                self._guarded(self._vacuum)
+                self._work.wait(60)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StoreClosed:
+            raise
+        except Exception:  # noqa: BLE001 - logged; the next round tries again
+            _log.exception("work behind the scenes failed; it is tried again later")
+
+    def _sweep(self) -> None:
+        for names in self._store.originals.stored():
+            if self._closing.is_set():
+                return
+            with self._store.readers.connection() as connection:
+                orphans = {sha256 for sha256 in names if not items.referred(connection, sha256)}
+            self._store.release(orphans)
+
+    def _purge(self) -> None:
+        more = True
+        while more and not self._closing.is_set():
+            more, hashes = self._store.writer.call(lambda connection: items.purge(connection, _PURGE))
+            self._store.release(hashes)
+
+    def _vacuum(self) -> None:
+        with self._store.readers.connection() as connection:
+            free, pages = int(connection.pragma("freelist_count")), int(connection.pragma("page_count"))
+        # A quarter of the file may stay free for what comes next; the rest goes back in steps too short to be felt.
+        while free * 4 > pages and free > _VACUUM and not self._closing.is_set():
+            self._store.writer.call(_shrink)
+            free, pages = free - _VACUUM, pages - _VACUUM
+
+
+def _shrink(connection: apsw.Connection) -> None:
+    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM})").fetchall()
+
+
+def _insert(connection: apsw.Connection, name: str, model: str, fingerprint: str, dim: int) -> None:
+    connection.execute(
+        "INSERT INTO collections (name, model, fingerprint, dim, created_at) VALUES (?, ?, ?, ?, ?)",
+        (name, model, fingerprint, dim, time.time()),
+    )
+
+
+def _drop(connection: apsw.Connection, name: str) -> None:
+    items.head(connection, name)
+    connection.execute("UPDATE collections SET dropped = 1 WHERE name = ? AND NOT dropped", (name,))
