@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-ID_PATTERN = r"^(?!\.{1,2}$)[A-Za-z0-9._:@-]{1,128}$"
+# "." and ".." are no ids: clients and proxies resolve them away. Written without look-ahead, which pydantic's regex lacks.
+ID_PATTERN = (
+    r"^(?:[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,127}|\.[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,126}|\.\.[A-Za-z0-9._:@-]{1,126})$"
+)
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
 ItemId = Annotated[str, Field(pattern=ID_PATTERN, description="1–128 characters of A–Z a–z 0–9 . _ : @ -")]

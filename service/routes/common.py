@@ -17,8 +17,6 @@ from service.upload import Form, media_type, parse_form, parse_json, read_body, 
 
 M = TypeVar("M", bound=BaseModel)
 
-# Slow senders hold a place in the queue, so a body has this long.
-BODY_SECONDS = 30.0
 
 PROBLEM: dict[int | str, dict[str, Any]] = {
     "default": {"model": ProblemDetails, "description": "What went wrong, as application/problem+json"}
@@ -80,7 +78,9 @@ async def read_json(request: Request, model: type[M]) -> M:
 
 
 async def whole_body(request: Request) -> bytes:
-    return await read_body(request, runtime_of(request).settings.max_upload_bytes, BODY_SECONDS)
+    # A slow sender holds a place in the queue, so the deadline counts for the body as well.
+    settings = runtime_of(request).settings
+    return await read_body(request, settings.max_upload_bytes, settings.request_timeout)
 
 
 async def read_picture(request: Request, fields: tuple[str, ...], *, raw: bool) -> tuple[bytes, dict[str, str]]:
