@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import photographs
+from benchmarks.photographs import Photo
 from tests.serving import ROOT, Server
 
 LIVE_SERVERS = pytest.StashKey[list[Server]]()
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """One row of a split: a real photograph and what it shows."""
-
-    id: str
-    path: Path
-    label: str
-
-    def read(self) -> bytes:
-        return self.path.read_bytes()
-
 
 Photos = Callable[..., list[Photo]]
 StartServer = Callable[..., Server]
@@ -60,7 +47,7 @@ def absent(reason: str) -> None:
 @pytest.fixture(scope="session")
 def photo_root() -> Path:
     """The folder of real photographs: LOOKALIKE_TEST_DATA, or ../shared/data beside the project."""
-    root = Path(os.environ.get("LOOKALIKE_TEST_DATA") or ROOT.parent / "shared" / "data")
+    root = photographs.folder()
     if not root.is_dir():
         absent(f"no photographs at {root}: set LOOKALIKE_TEST_DATA")
     return root
@@ -71,8 +58,7 @@ def photos(photo_root: Path) -> Photos:
     """photos("groceries", "queries", 100) → that many rows, always the same; without a number all, in file order."""
 
     def read(dataset: str, split: str, count: int | None = None, seed: int = 7) -> list[Photo]:
-        with (photo_root / dataset / f"{split}.csv").open(newline="") as file:
-            rows = [Photo(row["id"], photo_root / dataset / row["image"], row["label"]) for row in csv.DictReader(file)]
+        rows = photographs.split(dataset, split)
         if count is not None:
             random.Random(seed).shuffle(rows)
         return rows[:count]
