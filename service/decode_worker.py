@@ -52,7 +52,7 @@ def answer(job: dict[str, object], memory: mmap.mmap, limits: image.Limits) -> d
             decoded = image.decode(
                 data,
                 limits,
-                crop=tuple(crop) if isinstance(crop, list) else None,  # type: ignore[arg-type]
+                crop=tuple(crop) if isinstance(crop, list) else None,
                 thumbnail=bool(job.get("thumbnail")),
             )
     except ImageError as error:

@@ -140,16 +140,21 @@ class Runtime:
         await asyncio.to_thread(self.catalogue.close)
 
     def _register_gauges(self) -> None:
-        metrics, pipeline = self.metrics, self.pipeline
-        metrics.gauge("lookalike_queue_places", "Requests that wait or run", lambda: self.admission.inside)
-        metrics.gauge("lookalike_queue_limit", "Places in the queue", lambda: self.admission.limit)
-        metrics.gauge("lookalike_queue_refused", "Requests refused with 503", lambda: self.admission.refused)
-        metrics.gauge("lookalike_embed_waiting", "Pictures that wait for a lane", lambda: pipeline.batcher.waiting)
-        metrics.gauge("lookalike_embed_runs", "Runs of the network", lambda: pipeline.batcher.runs)
-        metrics.gauge("lookalike_embedded_images", "Pictures embedded", lambda: pipeline.batcher.embedded)
-        metrics.gauge("lookalike_embed_dropped", "Pictures dropped while waiting", lambda: pipeline.batcher.dropped)
-        metrics.gauge("lookalike_lane_restarts", "Embedding lanes replaced", lambda: pipeline.batcher.restarts)
-        metrics.gauge("lookalike_decoder_restarts", "Decoding processes replaced", lambda: pipeline.decoder.restarts)
+        metrics, admission, decoder, batcher = (
+            self.metrics,
+            self.admission,
+            self.pipeline.decoder,
+            self.pipeline.batcher,
+        )
+        metrics.gauge("lookalike_queue_places", "Requests that wait or run", lambda: admission.inside)
+        metrics.gauge("lookalike_queue_limit", "Places in the queue", lambda: admission.limit)
+        metrics.gauge("lookalike_embed_waiting", "Pictures that wait for a lane", lambda: batcher.waiting)
+        metrics.counter("lookalike_queue_refused", "Requests refused with 503", lambda: admission.refused)
+        metrics.counter("lookalike_embed_runs", "Runs of the network", lambda: batcher.runs)
+        metrics.counter("lookalike_embedded_images", "Pictures embedded", lambda: batcher.embedded)
+        metrics.counter("lookalike_embed_dropped", "Pictures dropped while waiting", lambda: batcher.dropped)
+        metrics.counter("lookalike_lane_restarts", "Embedding lanes replaced", lambda: batcher.restarts)
+        metrics.counter("lookalike_decoder_restarts", "Decoding processes replaced", lambda: decoder.restarts)
         providers = metrics.labelled("lookalike_model", "1 for each loaded model and provider", ["model", "provider"])
         default = self.networks.default
         providers.labels(f"{default.artefact.name}-{default.artefact.precision}", default.providers[0]).set(1)

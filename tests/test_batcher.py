@@ -22,7 +22,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 class Scripted:
-    """A real embedder with levers: pictures whose first byte is 13 fail, 66 end the thread, and a gate holds runs back."""
+    """A real embedder with levers: pictures whose first byte is 13 fail, 66 end the thread; a gate holds runs."""
 
     def __init__(self) -> None:
         self._inner = HistogramEmbedder()
@@ -31,9 +31,15 @@ class Scripted:
         self.sizes: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
+        self._begun = threading.Event()
+
+    async def begun(self) -> None:
+        """Returns when a run is under way."""
+        await asyncio.to_thread(self._begun.wait, 10)
 
     def embed(self, pixels: Pixels) -> Vectors:
         self.sizes.append(len(pixels))
+        self._begun.set()
         self.gate.wait(10)
         first = pixels[:, 0, 0, 0]
         if (first == 66).any():
@@ -82,8 +88,7 @@ def test_a_bad_picture_in_a_batch_fails_alone() -> None:
             net.narrow.gate.clear()
             net.wide.gate.clear()
             first = batcher.submit(net, picture(1))
-            while not net.wide.sizes:
-                await asyncio.sleep(0.001)
+            await net.wide.begun()
             rest = [batcher.submit(net, picture(first)) for first in (2, 13, 3)]
             net.narrow.gate.set()
             net.wide.gate.set()
@@ -116,8 +121,7 @@ def test_pictures_whose_caller_has_gone_are_never_embedded() -> None:
         try:
             net.wide.gate.clear()
             running = batcher.submit(net, picture(1))
-            while not net.wide.sizes:
-                await asyncio.sleep(0.001)
+            await net.wide.begun()
             gone = [batcher.submit(net, picture(number)) for number in (2, 3, 4)]
             for future in gone:
                 future.cancel()
@@ -165,8 +169,7 @@ def test_shutdown_finishes_what_runs_and_tells_what_waits() -> None:
         batcher, net = Batcher(lanes=1), Net()
         net.wide.gate.clear()
         running = batcher.submit(net, picture(1))
-        while not net.wide.sizes:
-            await asyncio.sleep(0.001)
+        await net.wide.begun()
         waiting = [batcher.submit(net, picture(number)) for number in (2, 3)]
         closing = asyncio.create_task(asyncio.to_thread(batcher.close))
         await asyncio.sleep(0.05)
@@ -189,8 +192,7 @@ def test_a_gpu_batch_is_padded_to_a_bucket_and_cut_again() -> None:
         try:
             net.wide.gate.clear()
             first = batcher.submit(net, picture(1))
-            while not net.wide.sizes:
-                await asyncio.sleep(0.001)
+            await net.wide.begun()
             rest = [batcher.submit(net, picture(number)) for number in range(20, 26)]
             net.wide.gate.set()
             found = await asyncio.gather(first, *rest)

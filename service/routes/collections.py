@@ -53,7 +53,7 @@ async def list_collections(request: Request, runtime: Loaded) -> Response:
 async def create_collection(name: CollectionName, request: Request, runtime: Loaded) -> Response:
     """Creates a collection (201), or describes the one that stands (200)."""
     body = await whole_body(request)
-    wanted = schemas.CollectionCreate(score_threshold=None)
+    wanted = schemas.CollectionCreate()
     if body:
         require_json(request)
         wanted = parse_json(body, schemas.CollectionCreate)
