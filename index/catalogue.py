@@ -180,7 +180,8 @@ class Catalogue:
             self._store.release(orphans)
 
     def _purge(self) -> None:
-        more = True
+        with self._store.readers.connection() as connection:
+            more = items.dropped(connection)
         while more and not self._closing.is_set():
             more, hashes = self._store.writer.call(lambda connection: items.purge(connection, _PURGE))
             self._store.release(hashes)

@@ -251,8 +251,8 @@ def purge(connection: apsw.Connection, limit: int) -> tuple[bool, set[str]]:
 
     Returns whether more is left, and the sha256 that lost an item.
     """
-    dropped: list[Any] = connection.execute("SELECT id FROM collections WHERE dropped ORDER BY id LIMIT 1").fetchall()
-    for (collection,) in dropped:
+    found: list[Any] = connection.execute("SELECT id FROM collections WHERE dropped ORDER BY id LIMIT 1").fetchall()
+    for (collection,) in found:
         low, high = vid_of(collection, 0), vid_of(collection, KEY_MASK)
         rows: list[Any] = connection.execute(
             "SELECT vid, sha256 FROM items WHERE vid BETWEEN ? AND ? ORDER BY vid LIMIT ?", (low, high, limit)
@@ -265,6 +265,11 @@ def purge(connection: apsw.Connection, limit: int) -> tuple[bool, set[str]]:
             connection.execute("DELETE FROM collections WHERE id = ?", (collection,))
         return True, {sha256 for _, sha256 in rows if sha256}
     return False, set()
+
+
+def dropped(connection: apsw.Connection) -> bool:
+    """Whether rows of a dropped collection wait to be purged."""
+    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM collections WHERE dropped)").get)
 
 
 def referred(connection: apsw.Connection, sha256: str) -> bool:
