@@ -104,7 +104,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if any(f"{cls.__module__}.{cls.__qualname__}" in EXPECTED for cls in type(error).__mro__):
         return _line(str(error)), 1
     hint = "this is a bug; LOOKALIKE_LOG_LEVEL=debug shows where"
-    return _line(f"{type(error).__name__}: {error} ({hint})"), UNEXPECTED
+    return _line(f"{type(error).__name__}: {str(error)[:200]} ({hint})"), UNEXPECTED
 
 
 def _line(text: str) -> str:

@@ -21,9 +21,10 @@ WIDE = 200
 PLAIN_EVERY_S = 5.0
 
 
-def out() -> Console:
+def out(*, quiet: bool = False) -> Console:
     """Results."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else WIDE)
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not terminal, width=None if terminal else WIDE, quiet=quiet)
 
 
 def err() -> Console:
@@ -49,10 +50,12 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def inline(metadata: Mapping[str, Any]) -> str:
-    """Metadata in one line, keys dimmed."""
+    """Metadata in one line, keys dimmed; what is empty is left out."""
     from rich.markup import escape
 
-    return "  ".join(f"[dim]{escape(str(key))}[/] {escape(str(value))}" for key, value in metadata.items())
+    return "  ".join(
+        f"[dim]{escape(str(key))}[/] {escape(str(value))}" for key, value in metadata.items() if value != ""
+    )
 
 
 def bar(score: float, width: int = 10) -> str:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -60,11 +60,14 @@ class Server:
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, wait: float = 120) -> Server:
-        """Starts the process; returns when /readyz answers 200. wait: seconds at most; 0 returns at once."""
+    def start(self, *, wait: float = 120, arguments: Sequence[str] = ()) -> Server:
+        """Starts the process; returns when /readyz answers 200. wait: seconds at most; 0 returns at once.
+
+        arguments: of `lookalike serve`.
+        """
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command(), "serve"], cwd=self.data_dir.parent, env=self.env, stdout=log, stderr=log
+                [*command(), "serve", *arguments], cwd=self.data_dir.parent, env=self.env, stdout=log, stderr=log
             )
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline:

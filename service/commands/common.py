@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,17 @@ DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", metavar="DIR", help="Catalogue, models and originals. [LOOKALIKE_DATA_DIR, ./data]"),
 ]
-CollectionOption = Annotated[str, typer.Option("--collection", "-c", metavar="NAME", help="The collection.")]
+
+
+def _collection(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
+        raise typer.BadParameter("a collection's name is 1–63 characters of a–z 0–9 _ -, the first a letter or digit")
+    return name
+
+
+CollectionOption = Annotated[
+    str, typer.Option("--collection", "-c", metavar="NAME", help="The collection.", callback=_collection)
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
 
 

@@ -43,14 +43,14 @@ def build(precision: Precision = None, weights: Weights = None, data_dir: DataDi
     else:
         # fp32 is built in any case: the others derive from it, and collections made with it may be about.
         wanted = list(dict.fromkeys(("fp32", artefact.resolve_precision(settings.precision, settings.device))))
-    told = err()
-    with told.status("building the model"):
+    told = out(quiet=json)
+    with err().status("building the model"):
         built = [
             artefact.build(
                 settings.models,
                 precision=each,
                 weights=settings.weights,
-                progress=lambda line: told.print(f"[dim]{line}[/]"),
+                progress=lambda line: told.print(line, style="dim"),
             )
             for each in wanted
         ]

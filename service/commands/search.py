@@ -86,7 +86,7 @@ def _show(answer: dict[str, Any]) -> None:
         return
     found = answer["results"]
     grouped = any(result.get("group") is not None for result in found)
-    shown = table("", "score", "", "id", *(["group"] if grouped else []), "metadata", right=("", "score"))
+    shown = table("#", "score", "", "id", *(["group"] if grouped else []), "metadata", right=("#", "score"))
     for rank, result in enumerate(found, 1):
         score = result["score"]
         group = [escape(str(result.get("group")))] if grouped else []

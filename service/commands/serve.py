@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.common import DataDir, settings_for
+from service.commands.common import CollectionOption, DataDir
 from service.folder import FolderError
 
 if TYPE_CHECKING:
@@ -26,11 +26,14 @@ def serve(
     data_dir: DataDir = None,
     images: Annotated[
         Path | None,
-        typer.Option("--import", "--images", metavar="FOLDER", help="Import this folder while already answering."),
+        typer.Option(
+            "--import",
+            "--images",
+            metavar="FOLDER",
+            help="Import this folder into the collection while already answering.",
+        ),
     ] = None,
-    collection: Annotated[
-        str, typer.Option("--collection", "-c", metavar="NAME", help="Where --import goes.")
-    ] = "default",
+    collection: CollectionOption = "default",
     sample: Annotated[
         bool, typer.Option("--sample", help="Fill an empty catalogue with a few hundred sample pictures meanwhile.")
     ] = False,
@@ -39,7 +42,9 @@ def serve(
 
     Example: lookalike serve --port 8080 --import ~/photos
     """
-    settings = settings_for(host=host, port=port, data_dir=data_dir)
+    from service.settings import load_settings
+
+    settings, warnings = load_settings(host=host, port=port, data_dir=data_dir)
     if images is not None and not images.is_dir():
         raise FolderError(f"{images} is not a folder" if images.exists() else f"{images} does not exist")
 
@@ -52,4 +57,4 @@ def serve(
         hooks.append(partial(background.import_folder, root=images, collection=collection))
     if sample:
         hooks.append(samples.fill)
-    run(settings, background=hooks)
+    run(settings, background=hooks, warnings=warnings)
