@@ -141,11 +141,11 @@ def test_items_outlive_a_restart(server: StartServer) -> None:
     one = server()
     for number in range(3):
         one.put("default", f"i{number}", jpeg(number), f'{{"n": {number}}}')
-    one.client.patch(f"{BASE}/default", json={"score_threshold": 0.9})
+    one.client.patch(f"{BASE}/default", json={"score_threshold": 0.99})
     items = one.client.get(f"{BASE}/default/items").json()
     assert one.stop() == 0
     one.start()
     assert one.client.get(f"{BASE}/default/items").json() == items
     answer = one.search("default", jpeg(2)).json()
     assert [result["id"] for result in answer["results"]] == ["i2"]
-    assert (answer["score_threshold"], answer["threshold_source"]) == (0.9, "collection")
+    assert (answer["score_threshold"], answer["threshold_source"]) == (0.99, "collection")
