@@ -31,7 +31,7 @@ def runtime_of(request: Request) -> Runtime:
 def only(*names: str) -> Any:
     """A dependency that refuses query parameters other than `names`."""
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:
         known_query(request.query_params, names)
 
     return Depends(check)
@@ -59,12 +59,17 @@ def query_fields(request: Request, model: type[M]) -> M:
     return model.model_validate(dict(request.query_params))
 
 
-Loaded = Annotated[Runtime, Depends(runtime_of)]
+# Dependencies are coroutines: FastAPI would run plain functions in a thread each.
+async def loaded(request: Request) -> Runtime:
+    return runtime_of(request)
+
+
+Loaded = Annotated[Runtime, Depends(loaded)]
 CollectionName = Annotated[str, Path(alias="c", pattern=NAME_PATTERN, description="[a-z0-9][a-z0-9_-]{0,62}")]
 ItemPath = Annotated[str, Path(alias="id", pattern=ID_PATTERN, description="1–128 of A–Z a–z 0–9 . _ : @ -")]
 
 
-def named_collection(name: CollectionName, runtime: Loaded) -> Collection:
+async def named_collection(name: CollectionName, runtime: Loaded) -> Collection:
     return runtime.collection(name)
 
 
