@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +19,11 @@ from index.encoding import check_name
 from index.errors import CollectionNotFound, StoreClosed
 from index.failpoints import Failpoints, NoFailpoints
 from index.items import Head
+from index.live import LiveIndex
 from index.lock import DirectoryLock
 from index.migrations import migrate
 from index.originals import Originals
+from index.policy import Policy
 from index.store import Store
 from index.types import CollectionInfo
 from index.writer import Writer
@@ -40,15 +44,24 @@ class Catalogue:
         self._work = threading.Event()
         with store.readers.connection() as connection:
             found = items.heads(connection)
+        _sweep_indexes(store.directory / "index", {head.id for head in found})
         self._collections = {head.name: EmbeddedCollection(store, head) for head in found}
         self._keeper = threading.Thread(target=self._keep, name="store-keeper", daemon=True)
         self._keeper.start()
 
     @classmethod
-    def open(cls, directory: Path, *, keep_originals: bool = True, failpoints: Failpoints | None = None) -> Catalogue:
+    def open(
+        cls,
+        directory: Path,
+        *,
+        keep_originals: bool = True,
+        policy: Policy | None = None,
+        failpoints: Failpoints | None = None,
+    ) -> Catalogue:
         """Takes the directory's lock, creates or migrates the database, loads the collections.
 
-        keep_originals: store uploaded bytes by sha256. Raises DirectoryLocked, StoreCorrupt, SchemaTooNew, StorageFull.
+        keep_originals: store uploaded bytes by sha256. policy: when search indexes are built, merged, saved.
+        Raises DirectoryLocked, StoreCorrupt, SchemaTooNew, StorageFull.
         """
         failpoints = failpoints or NoFailpoints()
         directory = directory.resolve()
@@ -65,7 +78,9 @@ class Catalogue:
             undo.callback(writer.close)
             readers = database.Readers(path)
             undo.callback(readers.close)
-            catalogue = cls(lock, Store(directory, path, writer, readers, originals, keep_originals, failpoints))
+            catalogue = cls(
+                lock, Store(directory, path, writer, readers, originals, keep_originals, failpoints, policy or Policy())
+            )
             undo.pop_all()
         return catalogue
 
@@ -111,7 +126,8 @@ class Catalogue:
         with self._guard:
             self.collection(name)
             self._store.writer.call(lambda connection: _drop(connection, name))
-            del self._collections[name]
+            index = self._collections.pop(name).index
+        index.close(discard=True)
         self._work.set()
 
     def clear(
@@ -131,8 +147,12 @@ class Catalogue:
                 connection.execute(sql, (old.score_threshold, old.created_at, name))
             return items.head(connection, name)
 
+        retired: list[LiveIndex] = []
         with self._guard:
-            self._store.writer.call(run, self.collection(name).rebind)
+            collection = self.collection(name)
+            self._store.writer.call(run, lambda head: retired.append(collection.rebind(head)))
+        for index in retired:
+            index.close(discard=True)
         self._work.set()
 
     def original(self, sha256: str) -> bytes:
@@ -146,6 +166,8 @@ class Catalogue:
         self._closing.set()
         self._work.set()
         self._keeper.join()
+        for collection in self._collections.values():
+            collection.close()
         self._store.writer.close()
         self._store.readers.close()
         self._lock.release()
@@ -161,6 +183,8 @@ class Catalogue:
                 self._work.clear()
                 self._guarded(self._purge)
                 self._guarded(self._vacuum)
+                for collection in list(self._collections.values()):
+                    collection.index.wake()
                 self._work.wait(60)
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -195,14 +219,21 @@ class Catalogue:
             free, pages = free - _VACUUM, pages - _VACUUM
 
 
+def _sweep_indexes(directory: Path, used: set[int]) -> None:
+    """Removes index files of collections that a crash kept from being removed with them."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        if path.name.isdigit() and path.is_dir() and int(path.name) not in used:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _shrink(connection: apsw.Connection) -> None:
     connection.execute(f"PRAGMA incremental_vacuum({_VACUUM})").fetchall()
 
 
 def _insert(connection: apsw.Connection, name: str, model: str, fingerprint: str, dim: int) -> None:
     connection.execute(
-        "INSERT INTO collections (name, model, fingerprint, dim, created_at) VALUES (?, ?, ?, ?, ?)",
-        (name, model, fingerprint, dim, time.time()),
+        "INSERT INTO collections (name, model, fingerprint, dim, created_at, token) VALUES (?, ?, ?, ?, ?, ?)",
+        (name, model, fingerprint, dim, time.time(), uuid.uuid4().hex),
     )
 
 

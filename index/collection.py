@@ -7,9 +7,6 @@ asks again: a reader sees an item's old or its new state, never neither.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +17,8 @@ import numpy as np
 from pyroaring import BitMap
 
 from index import items
+from index.column import bitmap
 from index.encoding import (
-    Stored,
     check_id,
     checksum,
     decode_cursor,
@@ -32,24 +29,21 @@ from index.encoding import (
     unit,
 )
 from index.errors import (
-    CollectionNotFound,
     IndexNotReady,
     ItemNotFound,
     ModelMismatch,
-    StoreClosed,
-    StoreCorrupt,
     StoreError,
 )
 from index.fields import Fields, Matching
 from index.filters import Filter
 from index.items import Change, Head, Prepared
-from index.live import Keys, LiveIndex
+from index.live import LiveIndex
 from index.search import Searcher
 from index.store import Store
+from index.stored import Keys, StoredVectors, damaged, sound, stack
 from index.types import CollectionInfo, Entry, Item, Metadata, Page, SearchResult, Vector, Written
 
-_log = logging.getLogger("lookalike.index")
-_LOAD = 2048  # vectors read from the store at once
+_TRIES = 4  # searches beside writes, before one is put between them
 _DELETE = 5_000  # items per transaction when a filter deletes many, so that other writes get through
 
 
@@ -60,7 +54,6 @@ class Bound:
     head: Head
     index: LiveIndex
     fields: Fields
-    failure: StoreError | None = None
 
 
 class EmbeddedCollection:
@@ -94,7 +87,12 @@ class EmbeddedCollection:
     @property
     def ready(self) -> bool:
         """False while the search index does not stand for what is stored."""
-        return self._bound.failure is None
+        return self._bound.index.failure is None
+
+    @property
+    def index(self) -> LiveIndex:
+        """The search index as it is bound now; for maintenance and tests."""
+        return self._bound.index
 
     def info(self) -> CollectionInfo:
         """As it stands; count and bytes from the store."""
@@ -107,9 +105,10 @@ class EmbeddedCollection:
             dim=head.dim,
             score_threshold=head.score_threshold,
             index_kind=bound.index.kind,
-            indexing=bound.index.indexing or bound.failure is not None,
+            indexing=bound.index.indexing,
             bytes=head.bytes,
             created_at=head.created_at,
+            index=bound.index.detail,
         )
 
     def set_score_threshold(self, threshold: float | None) -> None:
@@ -121,7 +120,7 @@ class EmbeddedCollection:
             connection.execute(sql, (threshold, self._name))
             return items.head(connection, self._name)
 
-        self._store.writer.call(run, self._rebind)
+        self._store.writer.call(run, self._rehead)
 
     def upsert(self, entries: Sequence[Entry], *, fingerprint: str) -> list[Written]:
         """As `Collection.upsert`. Raises InvalidId and InvalidMetadata as well."""
@@ -203,7 +202,8 @@ class EmbeddedCollection:
             for position, id in enumerate(ids):
                 row = items.row_by_id(connection, head.id, self._name, id)
                 crc, data = items.vector(connection, row.vid)
-                self._check(crc, data, id, head.dim)
+                if not sound(crc, data, head.dim):
+                    raise damaged(id, self._name)
                 out[position] = np.frombuffer(data, stored_type(head.dim))
         return unit(out, head.dim)
 
@@ -253,48 +253,50 @@ class EmbeddedCollection:
         exclude: Iterable[str] = (),
     ) -> SearchResult:
         """As `Collection.search`. Raises IndexNotReady, and StoreCorrupt where a stored vector is damaged."""
-        bound = self._serving()
-        query = unit(vector, bound.head.dim)[0]
-        searcher = Searcher(self._store, bound.head.id, bound.index, bound.fields, query, frozenset(exclude))
-        matching = None if filter is None or filter.empty else self._matching(bound, filter)
-        for _ in range(8):
-            found = searcher.run(limit=limit, offset=offset, min_score=min_score, matching=matching, group_by=group_by)
+        excluded = frozenset(exclude)
+
+        def run() -> SearchResult | None:
+            bound = self._bound
+            query = unit(vector, bound.head.dim)[0]
+            matching = None if filter is None or filter.empty else self._matching(bound, filter)
+            searcher = Searcher(self._store, bound.head.id, bound.index, bound.fields, query, excluded)
+            return searcher.run(limit=limit, offset=offset, min_score=min_score, matching=matching, group_by=group_by)
+
+        for _ in range(_TRIES):
+            found = run()
             if found is not None:
                 return found
             self._store.writer.settle()
-            bound = self._serving()
-            searcher = Searcher(self._store, bound.head.id, bound.index, bound.fields, query, frozenset(exclude))
-            matching = None if matching is None or filter is None else self._matching(bound, filter)
-        raise IndexNotReady(f"collection {self._name!r} changes faster than it can be searched; try again")
+        # Changed faster than it can be read: between two commits of the writer, store and index tell of one moment.
+        found = self._store.writer.call(lambda _: run())
+        if found is None:
+            error = IndexNotReady(f"the search index of {self._name!r} holds items that the store does not have")
+            raise self._bound.index.distrust(error)
+        return found
 
     def nearest(self, vector: Vector, limit: int = 10) -> list[tuple[str, float]]:
         """The lean search: ids and scores only, best first. Same scores and errors as `search`."""
-        bound = self._serving()
+        bound = self._bound
         scores, keys = bound.index.search(unit(vector, bound.head.dim)[0], limit)
         with self._store.readers.connection() as connection:
             ids = items.ids_by_key(connection, bound.head.id, keys.tolist())
         return [(ids[key], score) for key, score in zip(keys.tolist(), scores.tolist(), strict=True) if key in ids]
 
     def close(self) -> None:
-        """Nothing of its own to give back: the catalogue closes the store."""
+        """Ends the work behind the scenes and saves the search index; the catalogue closes the store after."""
+        self._bound.index.close()
 
-    def rebind(self, head: Head) -> None:
-        """The name stands for another row from now on; called by `Catalogue` in the writer thread."""
-        self._bound = self._load(head)
+    def rebind(self, head: Head) -> LiveIndex:
+        """The name stands for another row from now on; in the writer thread. Returns the index nobody uses any more."""
+        old, self._bound = self._bound.index, self._load(head)
+        return old
 
-    def _rebind(self, head: Head) -> None:
-        bound = self._bound
-        self._bound = Bound(head, bound.index, bound.fields, bound.failure)
+    def _rehead(self, head: Head) -> None:
+        self._bound = Bound(head, self._bound.index, self._bound.fields)
 
     def _head(self) -> Head:
         with self._store.readers.connection() as connection:
             return items.head(connection, self._name)
-
-    def _serving(self) -> Bound:
-        bound = self._bound
-        if bound.failure is not None:
-            raise bound.failure
-        return bound
 
     def _matching(self, bound: Bound, filter: Filter) -> Matching:
         return bound.fields.matching(filter)
@@ -304,74 +306,32 @@ class EmbeddedCollection:
         if change.collection != bound.head.id or change.empty:
             return
         try:
+            self._store.failpoints.hit("index.apply")
             bound.fields.apply(change.metadata, change.added, change.removed)
-            if bound.failure is None and (change.added or change.removed):
-                dim = bound.head.dim
-                vectors = np.stack(change.vectors) if change.vectors else np.empty((0, dim), stored_type(dim))
-                self._store.failpoints.hit("index.apply")
-                bound.index.apply(np.array(change.added, np.int64), vectors, np.array(change.removed, np.int64))
-        except Exception:  # noqa: BLE001 - whatever it was, the store is right and the index is rebuilt from it
-            _log.exception("collection %s: a committed change could not be applied; rebuilding its index", self._name)
-            bound.failure = IndexNotReady(f"the search index of {self._name!r} is being rebuilt; try again shortly")
+            if change.added or change.removed:
+                vectors = stack(change.vectors, bound.head.dim)
+                added, removed = np.array(change.added, np.int64), np.array(change.removed, np.int64)
+                bound.index.apply(added, vectors, removed, change.seq)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the store is right and the rest is made from it again
+            bound.index.distrust(error)
+            bound.fields.reset(_bitmap(bound.index.source.keys()))
         self._store.release(change.orphans)
-        if bound.failure is not None and (change.removed or isinstance(bound.failure, IndexNotReady)):
-            # What was removed may be the damaged item, deleted or uploaded again: that heals the collection.
-            threading.Thread(target=self._reload, name="index-rebuild", daemon=True).start()
-
-    def _reload(self) -> None:
-        # In a job of the writer, so that no change slips between reading the store and taking over.
-        def run(connection: apsw.Connection) -> None:
-            if self._bound.failure is not None:
-                self._bound = self._load(items.head(connection, self._name))
-
-        with contextlib.suppress(StoreClosed, CollectionNotFound):
-            self._store.writer.call(run)
 
     def _load(self, head: Head) -> Bound:
-        index = LiveIndex(head.dim)
-        alive = BitMap()
-        failure: StoreError | None = None
-        try:
-            for keys, vectors in self._stored(head):
-                index.apply(keys, vectors, np.empty(0, np.int64))
-                alive |= BitMap(keys.tolist())
-        except StoreCorrupt as error:
-            _log.error("%s", error)
-            failure = error
-            with self._store.readers.connection() as connection:
-                alive = BitMap([key for _, key in items.in_id_order(connection, head.id, "")])
-        return Bound(head, index, Fields(alive, lambda: self._metadata(head.id)), failure)
-
-    def _stored(self, head: Head) -> Iterator[tuple[Keys, Stored]]:
-        """(keys int64 (n,), stored vectors (n, dim)) of the whole collection, checked, in the order of keys."""
-        after = 0
-        while True:
-            with self._store.readers.connection() as connection:
-                rows = items.vectors_after(connection, head.id, after, _LOAD)
-                for key, crc, data in rows:
-                    if not _sound(crc, data, head.dim):
-                        self._check(crc, data, items.ids_by_key(connection, head.id, [key]).get(key, "?"), head.dim)
-            if not rows:
-                return
-            keys = np.array([key for key, _, _ in rows], np.int64)
-            blob = b"".join(data for _, _, data in rows)
-            yield keys, np.frombuffer(blob, stored_type(head.dim)).reshape(len(rows), head.dim)
-            after = int(keys[-1])
+        source = StoredVectors(self._store, head)
+        directory = self._store.directory / "index" / str(head.id)
+        index = LiveIndex(source, directory, self._store.policy, self._store.failpoints)
+        keys = index.keys()
+        alive = _bitmap(source.keys() if keys is None else keys)
+        return Bound(head, index, Fields(alive, lambda: self._metadata(head.id)))
 
     def _metadata(self, collection: int) -> Iterator[tuple[int, dict[str, Any]]]:
         with self._store.readers.connection() as connection:
             yield from items.metadata_of(connection, collection)
 
-    def _check(self, crc: int, data: bytes, id: str, dim: int) -> None:
-        if not _sound(crc, data, dim):
-            raise StoreCorrupt(
-                f"the stored vector of item {id!r} in collection {self._name!r} does not match its checksum; upload "
-                "that item again or delete it, or restore a snapshot"
-            )
 
-
-def _sound(crc: int, data: bytes, dim: int) -> bool:
-    return checksum(data) == crc and len(data) == dim * stored_type(dim).itemsize
+def _bitmap(keys: Keys) -> BitMap:
+    return bitmap(keys.astype(np.uint32))
 
 
 def _prepare(entries: Sequence[Entry], dim: int) -> list[Prepared]:

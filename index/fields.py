@@ -82,6 +82,13 @@ class Fields:
             self._alive -= gone
             self._filters.clear()
 
+    def reset(self, alive: BitMap) -> None:
+        """Starts again from the store; columns are read anew when asked for."""
+        with self._lock:
+            self._alive = alive
+            self._columns.clear()
+            self._filters.clear()
+
     def matching(self, filter: Filter) -> Matching:
         """Items that pass. Reads missing columns first, which takes seconds for a million items."""
         with self._lock:

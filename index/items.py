@@ -87,9 +87,13 @@ class Head:
     count: int
     bytes: int
     seq: int
+    token: str
+    replay_from: int
 
 
-_HEAD = "id, name, model, fingerprint, dim, score_threshold, created_at, next_key, count, bytes, seq"
+_HEAD = (
+    "id, name, model, fingerprint, dim, score_threshold, created_at, next_key, count, bytes, seq, token, replay_from"
+)
 
 
 def heads(connection: apsw.Connection) -> list[Head]:
@@ -105,6 +109,27 @@ def head(connection: apsw.Connection, name: str) -> Head:
     if found:
         return Head(*found[0])
     raise CollectionNotFound(f"no collection {name!r}; create it first")
+
+
+def head_by_id(connection: apsw.Connection, collection: int) -> Head:
+    """Raises CollectionNotFound."""
+    sql = f"SELECT {_HEAD} FROM collections WHERE id = ? AND NOT dropped"
+    found: list[Any] = connection.execute(sql, (collection,)).fetchall()
+    if found:
+        return Head(*found[0])
+    raise CollectionNotFound("the collection was removed")
+
+
+def tombstones(connection: apsw.Connection, collection: int, after: int) -> list[int]:
+    """Keys removed by changes with a greater sequence."""
+    sql = "SELECT key FROM tombstones WHERE collection = ? AND seq > ?"
+    return [int(str(key)) for (key,) in connection.execute(sql, (collection, after))]
+
+
+def forget_tombstones(connection: apsw.Connection, collection: int, upto: int) -> None:
+    """Deletes tombstones up to a sequence, and notes that changes before it cannot be replayed any more."""
+    connection.execute("DELETE FROM tombstones WHERE collection = ? AND seq <= ?", (collection, upto))
+    connection.execute("UPDATE collections SET replay_from = max(replay_from, ?) WHERE id = ?", (upto, collection))
 
 
 def vid_of(collection: int, key: int) -> int:

@@ -1,49 +1,439 @@
-"""What a collection searches: always exactly the items whose writes were applied, whatever structure holds them."""
+"""What a collection searches: always exactly the items whose writes were applied, whatever structure holds them.
+
+Small collections are searched exactly in memory; larger ones by a generation (see `index.generation`). A new structure
+is built from the store beside the old one, and takes its place in one step. The store is the truth: whatever is wrong
+with the files here, they are thrown away and built again.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
-import numpy.typing as npt
+from pyroaring import BitMap
 
 from index.encoding import Stored
+from index.errors import CacheUnusable, CollectionNotFound, IndexNotReady, StoreClosed, StoreCorrupt, StoreError
+from index.failpoints import Failpoints
 from index.fields import Matching
 from index.flat import FlatIndex
+from index.policy import Action, Figures, Policy
 from index.rwlock import ReadWriteLock
+from index.stored import Keys, StoredVectors
 from index.types import Vector
+from index.vectors import VectorFile
 
-Keys = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from index.generation import Generation
+
+_READ = 4_096  # vectors read from the store at once
+_RETRY = 60.0  # seconds before work that failed is tried again
+_log = logging.getLogger("lookalike.index")
+
+
+class _Stopped(Exception):
+    """The collection is closing: a build is given up."""
 
 
 class LiveIndex:
-    """Safe from any thread. Changes come in the order of commit, from the writer alone."""
+    """Searches from any thread; changes come in the order of commit, from the writer alone."""
 
-    def __init__(self, dim: int) -> None:
-        self._lock = ReadWriteLock()
-        self._flat = FlatIndex(dim)
+    def __init__(self, source: StoredVectors, directory: Path, policy: Policy, failpoints: Failpoints) -> None:
+        """Loads what lies in `directory`. Without a usable index a large collection is built behind the scenes."""
+        self.source = source
+        self._directory = directory
+        self._policy = policy
+        self._failpoints = failpoints
+        self._dim = source.head.dim
+        self._changing = threading.RLock()  # keeps changes, merges and take-overs apart
+        self._flat_lock = ReadWriteLock()
+        self._flat: FlatIndex | None = None
+        self._big: Generation | None = None
+        self._failure: StoreError | None = IndexNotReady(f"the search index of {source.head.name!r} is loading")
+        self._removed: BitMap | None = None  # keys removed while a build reads the store
+        self._sequence = source.head.seq
+        self._unsaved = 0
+        self._action: Action | None = None
+        self._progress = 0.0
+        self._last: dict[str, Any] = {}
+        self._retry_at = 0.0
+        self._closing = threading.Event()
+        self._worker: threading.Thread | None = None
+        self._load()
 
     @property
     def kind(self) -> str:
-        """What answers a search: `flat`, or the name of the compressed structure."""
-        return self._flat.kind
+        """`flat`, or the name of the compressed structure."""
+        big = self._big
+        return FlatIndex.kind if big is None else big.kind
+
+    @property
+    def failure(self) -> StoreError | None:
+        """Why no search is possible now; None when all is well."""
+        return self._failure
 
     @property
     def indexing(self) -> bool:
-        """Whether a build or merge is under way."""
-        return False
+        """Whether a build or merge is under way, or a rebuild is needed."""
+        return self._action is not None or self._failure is not None
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        """Kind, sizes, and what goes on behind the scenes: for people, logs and metrics."""
+        big, figures = self._big, self._figures()
+        memory, disk = (0, 0) if big is None else big.nbytes
+        return {
+            "kind": self.kind,
+            "vectors": figures.alive,
+            "indexed": figures.indexed,
+            "tail": figures.tail,
+            "dead": figures.dead,
+            "trained": figures.trained,
+            "memory_bytes": memory,
+            "file_bytes": disk,
+            "action": None if self._action is None else self._action.value,
+            "progress": round(self._progress, 3),
+            "last": self._last,
+        }
 
     def __len__(self) -> int:
-        return len(self._flat)
+        held = self._holding()
+        return 0 if held is None else len(held)
 
-    def apply(self, added: Keys, vectors: Stored, removed: Keys) -> None:
-        """added: increasing keys with stored vectors (n, dim); removed: any keys."""
-        with self._lock.writing():
-            self._flat.add(added, vectors)
-            self._flat.remove(removed)
+    def keys(self) -> Keys | None:
+        """Keys a search may find, increasing; None while the index is not ready."""
+        with self._changing:
+            if self._failure is not None:
+                return None
+            if self._big is not None:
+                return self._big.alive()
+            return None if self._flat is None else self._flat.keys
 
-    def search(self, vector: Vector, k: int, allowed: Matching | None = None) -> tuple[Vector, Keys]:
-        """vector float32 (dim,), unit → scores float32 (m,) descending and keys int64 (m,), m <= k."""
-        among = None if allowed is None else np.frombuffer(allowed.keys.to_array(), np.uint32).astype(np.int64)
-        with self._lock.reading():
-            scores, keys = self._flat.search(vector[None], min(k, len(self._flat)), among)
-        known = keys[0] >= 0
-        return np.clip(scores[0][known], -1.0, 1.0), keys[0][known]
+    def apply(self, added: Keys, vectors: Stored, removed: Keys, sequence: int) -> None:
+        """Follows a committed change. added: increasing keys with stored vectors (n, dim); removed: any keys."""
+        with self._changing:
+            self._sequence = max(self._sequence, sequence)
+            if self._removed is not None:
+                self._removed |= BitMap(removed.tolist())
+            if self._big is not None:
+                self._big.append(added, vectors)
+                self._big.remove(removed)
+                self._unsaved += len(added) + len(removed)
+            elif self._flat is not None:
+                with self._flat_lock.writing():
+                    fresh = added > self._flat.last_key
+                    self._flat.add(added[fresh], vectors[fresh])
+                    self._flat.remove(removed)
+            if isinstance(self._failure, StoreCorrupt) and len(removed):
+                self._retry_at = 0.0  # what was removed may be the damaged item
+        self.wake()
+
+    def search(self, query: Vector, k: int, matching: Matching | None = None) -> tuple[Vector, Keys]:
+        """query float32 (dim,), unit → scores float32 (m,) in -1…1, descending, and keys int64 (m,), m <= k.
+
+        Raises IndexNotReady while the index is loading or rebuilt, StoreCorrupt where a stored vector is damaged.
+        """
+        big = self._big
+        if self._failure is not None:
+            raise self._failure
+        if k < 1 or (matching is not None and not len(matching)):
+            return np.empty(0, np.float32), np.empty(0, np.int64)
+        if big is not None:
+            try:
+                scores, keys = big.search(query, min(k, len(big)), matching)
+            except CacheUnusable as error:
+                raise self.distrust(error, big) from error
+            return np.clip(scores, -1.0, 1.0), keys
+        flat = self._flat
+        if flat is None:
+            return self.search(query, k, matching)  # a generation has just taken its place
+        among = None if matching is None else np.frombuffer(matching.keys.to_array(), np.uint32).astype(np.int64)
+        with self._flat_lock.reading():
+            found, found_keys = flat.search(query[None], min(k, len(flat)), among)
+        known = found_keys[0] >= 0
+        return np.clip(found[0][known], -1.0, 1.0), found_keys[0][known]
+
+    def distrust(self, error: Exception, seen: Generation | None = None) -> IndexNotReady:
+        """The structure that serves is wrong: nothing is searched until it is rebuilt from the store."""
+        name = self.source.head.name
+        failure = IndexNotReady(f"the search index of {name!r} is being rebuilt from the store; try again shortly")
+        with self._changing:
+            if seen is not None and seen is not self._big:
+                return failure
+            _log.error("collection %s: index not to be trusted, rebuilding it from the store: %s", name, error)
+            self._failure = failure
+            self._retry_at = 0.0
+        self.wake()
+        return failure
+
+    def wake(self) -> None:
+        """Starts the worker where there is something to do behind the scenes."""
+        with self._changing:
+            if self._worker is None and not self._closing.is_set() and self._next() is not None:
+                self._worker = threading.Thread(target=self._work, name="index-worker", daemon=True)
+                self._worker.start()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether, within `timeout` seconds, nothing is left to do behind the scenes."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            worker = self._worker
+            if worker is None:
+                return True
+            worker.join(min(1.0, max(0.0, deadline - time.monotonic())))
+        return self._worker is None
+
+    def save(self) -> None:
+        """Writes the index file now, so that the next start need not replay; for `close` and for tests."""
+        big = self._big
+        if big is not None and self._failure is None and (self._unsaved or big.saved < 0):
+            self._save(big)
+
+    def verify(self) -> Iterator[str]:
+        """One line for each thing wrong between the search index and the store, checking every row."""
+        with self._changing:
+            keys, big = self.keys(), self._big
+            if keys is None:
+                yield f"the search index is not ready: {self._failure}"
+                return
+            stored = self.source.keys()
+        lost, extra = np.setdiff1d(stored, keys), np.setdiff1d(keys, stored)
+        if len(lost) or len(extra):
+            yield f"the search index lacks {len(lost)} items and holds {len(extra)} that are gone"
+        if big is not None:
+            try:
+                big.verify()
+            except CacheUnusable as error:
+                yield str(error)
+
+    def close(self, *, discard: bool = False) -> None:
+        """Stops the work behind the scenes and saves; with `discard`, removes the files instead."""
+        self._closing.set()
+        worker = self._worker
+        if worker is not None and worker is not threading.current_thread():
+            worker.join()
+        if self._big is not None and not discard:
+            try:
+                self.save()
+            except (OSError, StoreError) as error:  # the next start replays more
+                _log.warning("collection %s: index not saved: %s", self.source.head.name, error)
+            self._big.close()
+        if discard:
+            self._failure = CollectionNotFound(f"collection {self.source.head.name!r} was removed")
+            if self._big is not None:
+                self._big.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    # Loading
+
+    def _load(self) -> None:
+        began = time.monotonic()
+        for directory in reversed(self._generations()):
+            if self._big is None:
+                try:
+                    self._big = self._resume(directory)
+                    continue
+                except CacheUnusable as error:
+                    _log.warning("collection %s: %s", self.source.head.name, error)
+                except StoreCorrupt as error:
+                    self._failure = error
+            shutil.rmtree(directory, ignore_errors=True)
+        if self._big is not None:
+            self._failure = None
+            _log.info("collection %s: index loaded in %.2f s", self.source.head.name, time.monotonic() - began)
+        elif self.source.head.count < self._policy.compress_from:
+            try:
+                self._build()
+            except StoreCorrupt as error:
+                _log.error("%s", error)
+                self._retry_at = time.monotonic() + _RETRY
+        self.wake()
+
+    def _resume(self, directory: Path) -> Generation:
+        from index.generation import Generation
+
+        head = self.source.head
+        big = Generation.load(directory, dim=self._dim, token=head.token)
+        try:
+            if not head.replay_from <= big.saved <= head.seq:
+                raise CacheUnusable(f"{directory} is of another time than the store; rebuilding it")
+            removed = self.source.removed_since(big.saved)
+            big.remove(removed)
+            self._unsaved = len(removed) + self._append_rest(big)
+            if len(big) != head.count:
+                raise CacheUnusable(f"{directory} holds {len(big)} vectors, the store {head.count}; rebuilding it")
+        except BaseException:
+            big.close()
+            raise
+        return big
+
+    def _append_rest(self, big: Generation) -> int:
+        count = 0
+        while True:
+            keys, vectors = self.source.after(max(big.last_key, 0), _READ)
+            if not len(keys):
+                return count
+            big.append(keys, vectors)
+            count += len(keys)
+
+    def _generations(self) -> list[Path]:
+        if not self._directory.is_dir():
+            return []
+        return sorted(path for path in self._directory.iterdir() if path.is_dir() and path.name.isdigit())
+
+    # Behind the scenes
+
+    def _holding(self) -> Generation | FlatIndex | None:
+        big = self._big
+        return big if big is not None else self._flat
+
+    def _figures(self) -> Figures:
+        big = self._big
+        if big is None:
+            return Figures(False, 0 if self._flat is None else len(self._flat))
+        return Figures(True, len(big), big.indexed, big.tail, big.dead, big.trained, self._unsaved)
+
+    def _next(self) -> Action | None:
+        if time.monotonic() < self._retry_at:
+            return None
+        return Action.BUILD if self._failure is not None else self._policy.next(self._figures())
+
+    def _work(self) -> None:
+        while True:
+            with self._changing:
+                action = None if self._closing.is_set() else self._next()
+                self._action = action
+                self._progress = 0.0
+                if action is None:
+                    self._worker = None
+                    return
+            began = time.monotonic()
+            try:
+                rows = self._do(action)
+                seconds = time.monotonic() - began
+                self._last = {"action": action.value, "rows": rows, "seconds": round(seconds, 3), "at": time.time()}
+                level = logging.INFO if action is Action.BUILD else logging.DEBUG
+                _log.log(level, "collection %s: %s of %d in %.2f s", self.source.head.name, action.value, rows, seconds)
+            except (_Stopped, CollectionNotFound, StoreClosed):
+                with self._changing:
+                    self._action = self._worker = None
+                return
+            except Exception as error:  # noqa: BLE001 - the worker tries again later; searches go on where they can
+                with self._changing:
+                    self._retry_at = time.monotonic() + _RETRY
+                    if isinstance(error, StoreCorrupt) and self._failure is not None:
+                        self._failure = error
+                _log.exception(
+                    "collection %s: %s failed, trying again in a minute", self.source.head.name, action.value
+                )
+
+    def _do(self, action: Action) -> int:
+        big = self._big
+        if action is Action.BUILD or big is None:
+            return self._build()
+        if action is Action.MERGE:
+            return big.merge(self._changing)
+        self._save(big)
+        return big.indexed
+
+    def _save(self, big: Generation) -> None:
+        with self._changing:
+            sequence, self._unsaved = self._sequence, 0
+        big.save(sequence, self._failpoints)
+        with contextlib.suppress(StoreClosed):
+            self.source.forget(sequence)
+
+    def _build(self) -> int:
+        """Reads the whole collection from the store into a new structure, and lets it take the old one's place."""
+        with self._changing:
+            self._removed = BitMap()
+        try:
+            if self.source.now().count < self._policy.compress_from:
+                return self._build_flat()
+            return self._build_generation()
+        except StoreCorrupt as error:
+            with self._changing:
+                if self._holding() is None:
+                    self._failure = error
+            raise
+        finally:
+            with self._changing:
+                self._removed = None
+
+    def _build_flat(self) -> int:
+        flat = FlatIndex(self._dim)
+        while self._fill(flat):
+            pass
+        with self._changing:
+            while self._fill(flat):
+                pass
+            flat.remove(np.array(self._taken(), np.int64))
+            old, self._flat, self._big = self._big, flat, None
+            self._failure = None
+        if old is not None:
+            old.discard()
+        return len(flat)
+
+    def _fill(self, flat: FlatIndex) -> int:
+        self._check_stopped()
+        keys, vectors = self.source.after(flat.last_key, _READ)
+        flat.add(keys, vectors)
+        return len(keys)
+
+    def _build_generation(self) -> int:
+        numbers = [int(path.name) for path in self._generations()]
+        directory = self._directory / f"{max(numbers, default=0) + 1:06}"
+        total = max(1, self.source.now().count)
+        file = VectorFile.create(directory, dim=self._dim, fingerprint=self.source.head.token)
+        try:
+            while True:
+                self._check_stopped()
+                keys, vectors = self.source.after(max(file.last_key, 0), _READ)
+                if not len(keys):
+                    break
+                file.append(keys, vectors)
+                self._progress = 0.3 * min(1.0, len(file) / total)
+            from index.generation import Generation
+
+            self._failpoints.hit("index.before_build")
+            big = Generation.build(directory, file, threads=self._policy.threads, progress=self._report)
+            # What was written meanwhile comes over in rounds: the last one, with changes kept away, is short.
+            while self._append_rest(big):
+                self._check_stopped()
+            while big.merge(contextlib.nullcontext()):
+                self._check_stopped()
+            self._failpoints.hit("index.before_swap")
+            with self._changing:
+                self._append_rest(big)
+                big.remove(np.array(self._taken(), np.int64))
+                sequence = self._sequence
+                old, self._big, self._flat = self._big, big, None
+                self._failure = None
+                self._unsaved = 0
+        except BaseException:
+            file.close()
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        if old is not None:
+            old.discard()
+        big.save(sequence, self._failpoints)
+        self.source.forget(sequence)
+        return len(big)
+
+    def _taken(self) -> list[int]:
+        return [] if self._removed is None else list(self._removed)
+
+    def _report(self, done: int, total: int) -> None:
+        self._check_stopped()
+        self._progress = 0.3 + 0.7 * done / max(1, total)
+
+    def _check_stopped(self) -> None:
+        if self._closing.is_set():
+            raise _Stopped

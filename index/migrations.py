@@ -48,6 +48,12 @@ _STEPS: tuple[str, ...] = (
         PRIMARY KEY (collection, seq, key)
     ) WITHOUT ROWID;
     """,
+    # token: what index files belong to; replay_from: tombstones up to this sequence are forgotten.
+    """
+    ALTER TABLE collections ADD COLUMN token TEXT NOT NULL DEFAULT '';
+    ALTER TABLE collections ADD COLUMN replay_from INTEGER NOT NULL DEFAULT 0;
+    UPDATE collections SET token = lower(hex(randomblob(16)));
+    """,
 )
 VERSION = len(_STEPS)
 

@@ -11,6 +11,7 @@ from index.database import Readers
 from index.failpoints import Failpoints
 from index.items import referred
 from index.originals import Originals
+from index.policy import Policy
 from index.writer import Writer
 
 
@@ -25,6 +26,7 @@ class Store:
     originals: Originals
     keep_originals: bool
     failpoints: Failpoints
+    policy: Policy
 
     def release(self, hashes: set[str]) -> None:
         """Removes those originals that no item refers to any more; in the writer thread, a moment later."""

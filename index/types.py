@@ -116,6 +116,7 @@ class CollectionInfo:
     indexing: bool
     bytes: int
     created_at: float
+    index: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Collection(Protocol):

@@ -1,0 +1,83 @@
+"""The vectors of one collection as the store holds them: every one checked before it goes anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+import numpy as np
+import numpy.typing as npt
+
+from index import items
+from index.encoding import Stored, checksum, stored_type
+from index.errors import StoreCorrupt
+from index.items import Head
+from index.store import Store
+
+Keys = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVectors:
+    """Reads committed state, a slice at a time, so that no long snapshot holds the write-ahead log back."""
+
+    store: Store
+    head: Head
+
+    def after(self, key: int, limit: int) -> tuple[Keys, Stored]:
+        """Keys int64 (n,) above `key`, increasing, with their vectors (n, dim); n <= limit, 0 at the end.
+
+        Raises StoreCorrupt, naming the item.
+        """
+        with self.store.readers.connection() as connection:
+            rows = items.vectors_after(connection, self.head.id, key, limit)
+            for one, crc, data in rows:
+                if not sound(crc, data, self.head.dim):
+                    id = items.ids_by_key(connection, self.head.id, [one]).get(one, "?")
+                    raise damaged(id, self.head.name)
+        keys = np.array([one for one, _, _ in rows], np.int64)
+        blob = b"".join(data for _, _, data in rows)
+        return keys, np.frombuffer(blob, stored_type(self.head.dim)).reshape(len(rows), self.head.dim)
+
+    def keys(self) -> Keys:
+        """All keys, in no order."""
+        with self.store.readers.connection() as connection:
+            found = (key for _, key in items.in_id_order(connection, self.head.id, ""))
+            return np.fromiter(found, np.int64)
+
+    def removed_since(self, sequence: int) -> Keys:
+        """Keys removed by changes after `sequence`."""
+        with self.store.readers.connection() as connection:
+            return np.array(items.tombstones(connection, self.head.id, sequence), np.int64)
+
+    def now(self) -> Head:
+        """The collection's row as committed. Raises CollectionNotFound."""
+        with self.store.readers.connection() as connection:
+            return items.head_by_id(connection, self.head.id)
+
+    def forget(self, sequence: int) -> None:
+        """Tombstones up to `sequence` are needed no more: an index file on disk has seen them."""
+
+        def run(connection: apsw.Connection) -> None:
+            items.forget_tombstones(connection, self.head.id, sequence)
+
+        self.store.writer.submit(run)
+
+
+def sound(crc: int, data: bytes, dim: int) -> bool:
+    """Whether a stored vector is what was written."""
+    return checksum(data) == crc and len(data) == dim * stored_type(dim).itemsize
+
+
+def damaged(id: str, collection: str) -> StoreCorrupt:
+    """The one message for a stored vector that is not what was written."""
+    return StoreCorrupt(
+        f"the stored vector of item {id!r} in collection {collection!r} does not match its checksum; upload that item "
+        "again or delete it, or restore a snapshot"
+    )
+
+
+def stack(vectors: list[Any], dim: int) -> Stored:
+    """Rows → (n, dim), also for no rows."""
+    return np.stack(vectors) if vectors else np.empty((0, dim), stored_type(dim))
