@@ -58,22 +58,28 @@ class Networks:
         with self._lock:
             found = self._loaded.get(fingerprint)
             if found is None:
-                for artefact in artefacts.available(self._directory):
-                    if artefact.fingerprint == fingerprint:
-                        found = self._loaded[fingerprint] = self._load(artefact)
-                        break
-                else:
+                same = [each for each in artefacts.available(self._directory) if each.fingerprint == fingerprint]
+                if not same:
                     raise ModelMismatch(
                         f"Collection {collection} was built with a model that is not here (fingerprint "
                         f"{fingerprint[:12]}…, the service runs {self.default.artefact.name} "
                         f"{self.default.artefact.precision}); build that model with `lookalike model build`, or delete "
                         "the collection and import it again"
                     )
+                # fp32 and fp16 share a fingerprint: a GPU is at its best with the one, a CPU with the other.
+                wanted = "fp32" if on_cpu(self.default.providers) else "fp16"
+                same.sort(key=lambda each: each.precision != wanted)
+                found = self._loaded[fingerprint] = self._load(same[0])
             return found
 
     def _load(self, artefact: Artefact) -> LoadedModel:
         device = self._settings.device
         narrow = OnnxEmbedder(artefact, threads=1, device=device)
-        on_cpu = narrow.providers[0] == "CPUExecutionProvider"
-        wide = OnnxEmbedder(artefact, threads=self._cores, device=device) if on_cpu and self._cores > 1 else narrow
+        alone = on_cpu(narrow.providers) and self._cores > 1
+        wide = OnnxEmbedder(artefact, threads=self._cores, device=device) if alone else narrow
         return LoadedModel(artefact, narrow, wide, narrow.providers)
+
+
+def on_cpu(providers: list[str]) -> bool:
+    """Whether a session with these providers, first one first, computes on the CPU."""
+    return providers[0] == "CPUExecutionProvider"

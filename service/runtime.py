@@ -17,7 +17,7 @@ from service.batcher import Batcher
 from service.cores import usable_cores
 from service.decoder import DecoderPool
 from service.metrics import Metrics
-from service.networks import LoadedModel, Networks
+from service.networks import LoadedModel, Networks, on_cpu
 from service.pipeline import Crop, Embedded, Pipeline
 from service.settings import Settings
 
@@ -42,7 +42,7 @@ class Runtime:
         self.metrics = Metrics()
         self.admission = Admission(settings.queue_limit)
         self.draining = False
-        on_gpu = networks.default.providers[0] != "CPUExecutionProvider"
+        on_gpu = not on_cpu(networks.default.providers)
         self.pipeline = Pipeline(
             DecoderPool(workers=cores, max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),
             Batcher(lanes=2, max_batch=GPU_BUCKETS[-1], buckets=GPU_BUCKETS) if on_gpu else Batcher(lanes=cores),

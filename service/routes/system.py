@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from models.image import Limits
 from service import schemas
 from service.metrics import CONTENT_TYPE
-from service.networks import LoadedModel
+from service.networks import LoadedModel, on_cpu
 from service.problems import NotReady
 from service.routes.common import PROBLEM, Loaded
 from service.wire import json_response
@@ -77,7 +77,7 @@ async def info(runtime: Loaded) -> Response:
             "versions": versions(),
             "model": model_json(networks.default),
             "models": [model_json(each) for each in networks.loaded],
-            "device": "cpu" if networks.default.providers[0] == "CPUExecutionProvider" else "cuda",
+            "device": "cpu" if on_cpu(networks.default.providers) else "cuda",
             "threads": runtime.cores,
             "limits": {
                 "max_upload_bytes": settings.max_upload_bytes,
