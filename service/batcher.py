@@ -108,7 +108,7 @@ def bucketed(count: int, buckets: Sequence[int]) -> int:
 
 
 class Batcher:
-    """lanes: threads that run the network; max_batch: pictures per run; buckets: batch sizes (padded to), any if empty."""
+    """lanes: threads that run the network; max_batch: pictures per run; buckets: batch sizes to pad to, if any."""
 
     def __init__(
         self,

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypedDict, TypeVar
 
 import numpy as np
-from index.catalogue import Catalogue
 
+from index.catalogue import Catalogue
 from index.types import Collection
 from service.admission import Admission
 from service.batcher import Batcher

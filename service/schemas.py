@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-# "." and ".." are no ids: clients and proxies resolve them away. Written without look-ahead, which pydantic's regex lacks.
+# "." and ".." are no ids: clients and proxies resolve them away. Pydantic's regex has no look-ahead.
 ID_PATTERN = (
     r"^(?:[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,127}|\.[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,126}|\.\.[A-Za-z0-9._:@-]{1,126})$"
 )
