@@ -8,15 +8,19 @@ asks again: a reader sees an item's old or its new state, never neither.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apsw
 import numpy as np
 from pyroaring import BitMap
 
-from index import items
+from index import bulk, items
+from index.bulk import Batch
 from index.column import bitmap
 from index.encoding import (
     check_id,
@@ -41,8 +45,9 @@ from index.live import LiveIndex
 from index.search import Searcher
 from index.store import Store
 from index.stored import Keys, StoredVectors, damaged, sound, stack
-from index.types import CollectionInfo, Entry, Item, Metadata, Page, SearchResult, Vector, Written
+from index.types import CollectionInfo, Entry, Imported, Item, Metadata, Page, SearchResult, Vector, Written
 
+_BATCH = 4_096  # vectors per transaction of a bulk import
 _TRIES = 4  # searches beside writes, before one is put between them
 _DELETE = 5_000  # items per transaction when a filter deletes many, so that other writes get through
 
@@ -125,11 +130,7 @@ class EmbeddedCollection:
     def upsert(self, entries: Sequence[Entry], *, fingerprint: str) -> list[Written]:
         """As `Collection.upsert`. Raises InvalidId and InvalidMetadata as well."""
         head = self._bound.head
-        if fingerprint != head.fingerprint:
-            raise ModelMismatch(
-                f"collection {self._name!r} holds vectors of {head.fingerprint}, these are of {fingerprint}; "
-                "use another collection, or empty this one"
-            )
+        self._check_model(fingerprint)
         if not entries:
             return []
         prepared = _prepare(entries, head.dim)
@@ -147,6 +148,29 @@ class EmbeddedCollection:
         except StoreError:
             self._store.release({sha256 for sha256, _ in files})
             raise
+
+    def import_vectors(
+        self, ids: Sequence[str], vectors: Vector, metadata: Sequence[Metadata] | None = None, *, fingerprint: str
+    ) -> Imported:
+        """Creates or replaces items from ready vectors float32 (n, dim), in transactions of some thousand each.
+
+        Each transaction is whole or absent; after an error the ones before it stand. Raises as `upsert`.
+        """
+        head = self._bound.head
+        self._check_model(fingerprint)
+        total = Imported(0, 0, 0)
+        waiting: deque[Future[tuple[list[Change], Imported]]] = deque()
+        for start in range(0, len(ids), _BATCH):
+            part = slice(start, start + _BATCH)
+            batch = Batch.encode(ids[part], vectors[part], None if metadata is None else metadata[part], head.dim)
+            self._bound.index.wait_for_room()
+            waiting.append(self._store.writer.submit(partial(_insert, head, batch), self._apply_all))
+            while len(waiting) > 1 or (waiting and start + _BATCH >= len(ids)):
+                one = waiting.popleft().result()[1]
+                total = Imported(
+                    total.created + one.created, total.replaced + one.replaced, total.unchanged + one.unchanged
+                )
+        return total
 
     def merge_metadata(self, id: str, patch: Metadata) -> Item:
         """As `Collection.merge_metadata`. Raises InvalidMetadata."""
@@ -301,6 +325,17 @@ class EmbeddedCollection:
     def _matching(self, bound: Bound, filter: Filter) -> Matching:
         return bound.fields.matching(filter)
 
+    def _check_model(self, fingerprint: str) -> None:
+        if fingerprint != self.fingerprint:
+            raise ModelMismatch(
+                f"collection {self._name!r} holds vectors of {self.fingerprint}, these are of {fingerprint}; "
+                "use another collection, or empty this one"
+            )
+
+    def _apply_all(self, result: tuple[list[Change], Imported]) -> None:
+        for change in result[0]:
+            self._apply(change)
+
     def _apply(self, change: Change) -> None:
         bound = self._bound
         if change.collection != bound.head.id or change.empty:
@@ -328,6 +363,10 @@ class EmbeddedCollection:
     def _metadata(self, collection: int) -> Iterator[tuple[int, dict[str, Any]]]:
         with self._store.readers.connection() as connection:
             yield from items.metadata_of(connection, collection)
+
+
+def _insert(head: Head, batch: Batch, connection: apsw.Connection) -> tuple[list[Change], Imported]:
+    return bulk.insert(connection, head, batch, time.time())
 
 
 def _bitmap(keys: Keys) -> BitMap:

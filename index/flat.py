@@ -64,7 +64,8 @@ class FlatIndex:
             if not used:
                 self._blocks.append(self._block())
             stop = min(len(keys), start + _BLOCK - used)
-            self._blocks[-1].add(np.ascontiguousarray(vectors[start:stop], dtype=np.float32))
+            codes = np.ascontiguousarray(vectors[start:stop], dtype=self.type)
+            self._blocks[-1].add_sa_codes(codes.view(np.uint8))
             self._rows += stop - start
             start = stop
 

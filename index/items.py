@@ -61,7 +61,7 @@ class Change:
 
     collection: int
     added: list[int] = field(default_factory=list)
-    vectors: list[Stored] = field(default_factory=list)
+    vectors: list[Stored] | Stored = field(default_factory=list)
     metadata: dict[int, str] = field(default_factory=dict)  # by key: new items and changed metadata
     removed: list[int] = field(default_factory=list)
     orphans: set[str] = field(default_factory=set)  # sha256 that lost an item
@@ -206,12 +206,14 @@ def put(
     connection: apsw.Connection, target: Head, entries: Sequence[Prepared], now: float
 ) -> tuple[Change, list[Written]]:
     """Creates or replaces items. Raises ModelMismatch where the collection was bound to another model meanwhile."""
-    target = _current(connection, target)
+    target = current(connection, target)
     change = Change(target.id, seq=target.seq + 1)
     known = rows_by_id(connection, target.id, (entry.id for entry in entries))
     pending = _Pending(connection, target.id)
     written: list[Written] = []
     next_key, count, size = target.next_key, target.count, target.bytes
+    vectors: list[Stored] = []
+    change.vectors = vectors
     for entry in entries:
         old = known.get(entry.id)
         if old is not None and old.vid in pending.vids:
@@ -234,20 +236,20 @@ def put(
         pending.add(vid, entry, item, change.seq)
         known[entry.id] = Row(vid, item, entry.metadata, entry.size)
         change.added.append(next_key)
-        change.vectors.append(entry.data)
+        vectors.append(entry.data)
         change.metadata[next_key] = entry.metadata
         size += entry.size
         next_key += 1
         written.append(Written(item, created=old is None, changed=True))
     pending.flush()
     if not change.empty:
-        _finish(connection, change, next_key=next_key, count=count, size=size)
+        finish(connection, change, next_key=next_key, count=count, size=size)
     return change, written
 
 
 def patch(connection: apsw.Connection, target: Head, row: Row, metadata: str, now: float) -> tuple[Change, Item]:
     """Replaces one item's metadata."""
-    target = _current(connection, target)
+    target = current(connection, target)
     change = Change(target.id, seq=target.seq + 1)
     size = row.size + len(metadata) - len(row.metadata)
     connection.execute(
@@ -255,19 +257,19 @@ def patch(connection: apsw.Connection, target: Head, row: Row, metadata: str, no
         (metadata, size, now, change.seq, row.vid),
     )
     change.metadata[row.key] = metadata
-    _finish(connection, change, next_key=target.next_key, count=target.count, size=target.bytes + size - row.size)
+    finish(connection, change, next_key=target.next_key, count=target.count, size=target.bytes + size - row.size)
     old = row.item
     return change, Item(old.id, decode_metadata(metadata), old.media, old.created_at, now)
 
 
 def remove(connection: apsw.Connection, target: Head, rows: Sequence[Row]) -> Change:
     """Deletes items with all that belongs to them."""
-    target = _current(connection, target)
+    target = current(connection, target)
     change = Change(target.id, seq=target.seq + 1)
     _remove(connection, target.id, rows, change)
     if rows:
         size = target.bytes - sum(row.size for row in rows)
-        _finish(connection, change, next_key=target.next_key, count=target.count - len(rows), size=size)
+        finish(connection, change, next_key=target.next_key, count=target.count - len(rows), size=size)
     return change
 
 
@@ -339,7 +341,8 @@ class _Pending:
         self._items, self._vectors, self._thumbnails = [], [], []
 
 
-def _current(connection: apsw.Connection, target: Head) -> Head:
+def current(connection: apsw.Connection, target: Head) -> Head:
+    """The collection as it stands inside this transaction. Raises CollectionNotFound, ModelMismatch."""
     # Emptied or bound to another model since the caller looked: write into what stands now, if the model still fits.
     current = head(connection, target.name)
     if (current.fingerprint, current.dim) != (target.fingerprint, target.dim):
@@ -385,7 +388,8 @@ def _remove(connection: apsw.Connection, collection: int, rows: Sequence[Row], c
             change.orphans.add(row.item.media.sha256)
 
 
-def _finish(connection: apsw.Connection, change: Change, *, next_key: int, count: int, size: int) -> None:
+def finish(connection: apsw.Connection, change: Change, *, next_key: int, count: int, size: int) -> None:
+    """Writes the collection's counters after a change."""
     connection.execute(
         "UPDATE collections SET next_key = ?, count = ?, bytes = ?, seq = ? WHERE id = ?",
         (next_key, count, max(size, 0), change.seq, change.collection),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from index.generation import Generation
 
 _READ = 4_096  # vectors read from the store at once
+_PILE = 4
 _RETRY = 60.0  # seconds before work that failed is tried again
 _log = logging.getLogger("lookalike.index")
 
@@ -165,8 +166,8 @@ class LiveIndex:
         name = self.source.head.name
         failure = IndexNotReady(f"the search index of {name!r} is being rebuilt from the store; try again shortly")
         with self._changing:
-            if seen is not None and seen is not self._big:
-                return failure
+            if self._failure is not None or (seen is not None and seen is not self._big):
+                return failure  # known, or of a structure that serves no more
             _log.error("collection %s: index not to be trusted, rebuilding it from the store: %s", name, error)
             self._failure = failure
             self._retry_at = 0.0
@@ -189,6 +190,12 @@ class LiveIndex:
                 return True
             worker.join(min(1.0, max(0.0, deadline - time.monotonic())))
         return self._worker is None
+
+    def wait_for_room(self) -> None:
+        """Holds a bulk import back while exact vectors pile up in memory faster than a first build takes them over."""
+        while (flat := self._flat) is not None and len(flat) > _PILE * self._policy.compress_from:
+            if self._closing.wait(0.05) or self._action is not Action.BUILD:
+                return
 
     def save(self) -> None:
         """Writes the index file now, so that the next start need not replay; for `close` and for tests."""

@@ -78,6 +78,8 @@ def damaged(id: str, collection: str) -> StoreCorrupt:
     )
 
 
-def stack(vectors: list[Any], dim: int) -> Stored:
+def stack(vectors: list[Any] | Stored, dim: int) -> Stored:
     """Rows → (n, dim), also for no rows."""
+    if isinstance(vectors, np.ndarray):
+        return vectors
     return np.stack(vectors) if vectors else np.empty((0, dim), stored_type(dim))

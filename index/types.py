@@ -70,6 +70,15 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Imported:
+    """What a bulk import did, in numbers of items."""
+
+    created: int
+    replaced: int
+    unchanged: int
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """One search result. score: cosine in -1…1. group: the `group_by` value, None without grouping."""
 
