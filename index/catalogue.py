@@ -8,12 +8,13 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
 
-from index import database, items
+from index import backup, database, items
+from index.backup import Progress, Snapshot
 from index.collection import EmbeddedCollection
 from index.encoding import check_name
 from index.errors import CollectionNotFound, StoreClosed
@@ -26,6 +27,7 @@ from index.originals import Originals
 from index.policy import Policy
 from index.store import Store
 from index.types import CollectionInfo
+from index.verify import Finding, verify
 from index.writer import Writer
 
 _log = logging.getLogger("lookalike.index")
@@ -159,6 +161,24 @@ class Catalogue:
         """The uploaded bytes. Raises ItemNotFound, StoreCorrupt."""
         return self._store.originals.read(sha256)
 
+    def snapshot(self, file: Path, *, force: bool = False, progress: Progress | None = None) -> Snapshot:
+        """Writes one file that `restore` takes, while reads and writes go on. progress: bytes done, bytes in all.
+
+        Raises SnapshotExists, StorageFull, StoreCorrupt.
+        """
+        made = backup.create(self._store.path, self._store.originals, file, force=force, progress=progress)
+        self._sweep()  # what lost its last item meanwhile was kept
+        return made
+
+    @staticmethod
+    def restore(file: Path, directory: Path, *, force: bool = False, progress: Progress | None = None) -> Snapshot:
+        """As `index.backup.restore`."""
+        return backup.restore(file, directory, force=force, progress=progress)
+
+    def verify(self) -> Iterator[Finding]:
+        """Reads and checks everything: one finding for each thing wrong."""
+        return verify(self._store, [collection.index for collection in self._collections.values()])
+
     def close(self) -> None:
         """Finishes what was written, gives the directory free. A second call does nothing."""
         if self._closing.is_set():
@@ -168,8 +188,9 @@ class Catalogue:
         self._keeper.join()
         for collection in self._collections.values():
             collection.close()
-        self._store.writer.close()
+        # The writer's connection goes last: only that one may fold the write-ahead log into the database.
         self._store.readers.close()
+        self._store.writer.close()
         self._lock.release()
 
     def _keep(self) -> None:

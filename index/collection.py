@@ -26,6 +26,7 @@ from index.encoding import (
     check_id,
     checksum,
     decode_cursor,
+    decode_metadata,
     encode_cursor,
     encode_metadata,
     merge_patch,
@@ -362,7 +363,8 @@ class EmbeddedCollection:
 
     def _metadata(self, collection: int) -> Iterator[tuple[int, dict[str, Any]]]:
         with self._store.readers.connection() as connection:
-            yield from items.metadata_of(connection, collection)
+            for key, text in items.metadata_texts(connection, collection):
+                yield key, decode_metadata(text)
 
 
 def _insert(head: Head, batch: Batch, connection: apsw.Connection) -> tuple[list[Change], Imported]:

@@ -16,6 +16,7 @@ StoreError
 ├── DirectoryLocked             another process owns the data directory (`pid` where known)
 ├── StoreCorrupt                stored bytes do not match their checksum, or the database is damaged
 ├── CacheUnusable           a cache file beside the store is no use; it is rebuilt from the store
+├── SnapshotExists          a snapshot or restore would replace something
 ├── SchemaTooNew                written by a newer version
 └── StoreClosed                 used after close
 """
@@ -101,6 +102,10 @@ class SchemaTooNew(StoreError):
 
 class StoreClosed(StoreError):
     """The catalogue is closed or closing."""
+
+
+class SnapshotExists(StoreError):
+    """The file or catalogue to be written is there already, and nobody said that it may be replaced."""
 
 
 class CacheUnusable(StoreError):

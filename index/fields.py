@@ -20,11 +20,15 @@ from index.filters import Condition, Filter, Match, Scalar, token
 
 _COLUMNS = 64  # metadata keys held at once; the one unused for longest goes
 _FILTERS = 32
+_FOLLOWED = 256  # changed items per write up to which remembered filters are updated instead of forgotten
 Scan = Callable[[], Iterable[tuple[int, Mapping[str, Any]]]]
 
 
 class Matching:
-    """Keys that pass a filter, frozen. `selection`: what a search index made of them, kept with them."""
+    """Keys that pass a filter, kept right by `Fields`.
+
+    `selection`: what a search index made of them, dropped on change.
+    """
 
     __slots__ = ("keys", "selection")
 
@@ -80,7 +84,7 @@ class Fields:
                     column.forget(gone)
             self._alive |= BitMap(added)
             self._alive -= gone
-            self._filters.clear()
+            self._follow(metadata, gone)
 
     def reset(self, alive: BitMap) -> None:
         """Starts again from the store; columns are read anew when asked for."""
@@ -123,6 +127,22 @@ class Fields:
             with self._lock:
                 if key in self._columns:
                     return self._columns[key].matching(Match(key, frozenset([token(value)]))).copy()
+
+    def _follow(self, metadata: Mapping[int, str], gone: BitMap) -> None:
+        """Keeps remembered answers right, so that a filter stays warm while items are written."""
+        if len(metadata) > _FOLLOWED:
+            self._filters.clear()
+        changed = {key: decode_metadata(text) for key, text in metadata.items()} if self._filters else {}
+        for filter, known in self._filters.items():
+            for key, decoded in changed.items():
+                was, passes = key in known.keys, filter.accepts(decoded) and key in self._alive
+                if passes and not was:
+                    known.keys.add(key)
+                elif was and not passes:
+                    known.keys.discard(key)
+                if was != passes:
+                    known.selection = None
+            known.keys -= gone
 
     def _resolve(self, filter: Filter) -> BitMap:
         found = self._alive.copy()

@@ -195,11 +195,17 @@ def vectors_after(connection: apsw.Connection, collection: int, after: int, limi
     return [(vid & KEY_MASK, crc, data) for vid, crc, data in found]
 
 
-def metadata_of(connection: apsw.Connection, collection: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(key, metadata) of every item, in the order of keys; lazily."""
+def metadata_texts(connection: apsw.Connection, collection: int) -> Iterator[tuple[int, str]]:
+    """(key, metadata as JSON text) of every item, in the order of keys; lazily."""
     sql = "SELECT vid, metadata FROM items WHERE vid BETWEEN ? AND ?"
     for vid, text in connection.execute(sql, (vid_of(collection, 0), vid_of(collection, KEY_MASK))):
-        yield int(vid) & KEY_MASK, decode_metadata(str(text))
+        yield int(vid) & KEY_MASK, str(text)
+
+
+def originals(connection: apsw.Connection) -> list[str]:
+    """The sha256 of every original that an item refers to."""
+    sql = "SELECT DISTINCT sha256 FROM items WHERE sha256 IS NOT NULL"
+    return [str(sha256) for (sha256,) in connection.execute(sql)]
 
 
 def put(

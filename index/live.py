@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pyroaring import BitMap
@@ -24,14 +24,12 @@ from index.errors import CacheUnusable, CollectionNotFound, IndexNotReady, Store
 from index.failpoints import Failpoints
 from index.fields import Matching
 from index.flat import FlatIndex
+from index.generation import Generation
 from index.policy import Action, Figures, Policy
 from index.rwlock import ReadWriteLock
 from index.stored import Keys, StoredVectors
 from index.types import Vector
 from index.vectors import VectorFile
-
-if TYPE_CHECKING:
-    from index.generation import Generation
 
 _READ = 4_096  # vectors read from the store at once
 _PILE = 4
@@ -264,8 +262,6 @@ class LiveIndex:
         self.wake()
 
     def _resume(self, directory: Path) -> Generation:
-        from index.generation import Generation
-
         head = self.source.head
         big = Generation.load(directory, dim=self._dim, token=head.token)
         try:
@@ -407,8 +403,6 @@ class LiveIndex:
                     break
                 file.append(keys, vectors)
                 self._progress = 0.3 * min(1.0, len(file) / total)
-            from index.generation import Generation
-
             self._failpoints.hit("index.before_build")
             big = Generation.build(directory, file, threads=self._policy.threads, progress=self._report)
             # What was written meanwhile comes over in rounds: the last one, with changes kept away, is short.
@@ -428,10 +422,10 @@ class LiveIndex:
             file.close()
             shutil.rmtree(directory, ignore_errors=True)
             raise
-        if old is not None:
-            old.discard()
         big.save(sequence, self._failpoints)
         self.source.forget(sequence)
+        if old is not None:
+            old.discard()
         return len(big)
 
     def _taken(self) -> list[int]:

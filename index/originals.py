@@ -35,6 +35,7 @@ class Originals:
         self._failpoints = failpoints
         # Files being referred to by a write that is not committed yet: never removed meanwhile.
         self._held: Counter[str] = Counter()
+        self._keeping = 0
         self._guard = threading.Lock()
         self._temporary.mkdir(parents=True, exist_ok=True)
         for left in self._temporary.iterdir():  # a crash in the middle of `_write`; nobody else holds the directory
@@ -56,7 +57,7 @@ class Originals:
         try:
             folders = {self._write(sha256, data) for sha256, data in wanted.items() if not self.path(sha256).exists()}
             for folder in folders:
-                _sync_directory(folder)
+                sync_directory(folder)
             yield
         finally:
             with self._guard:
@@ -71,7 +72,7 @@ class Originals:
         try:
             if not target.parent.is_dir():
                 target.parent.mkdir(exist_ok=True)
-                _sync_directory(self._directory)
+                sync_directory(self._directory)
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -100,15 +101,26 @@ class Originals:
         return data
 
     def remove(self, sha256: str) -> bool:
-        """Deletes a file that no item refers to; False where a write under way holds it, or it is gone."""
+        """Deletes a file that no item refers to; False where a write or snapshot under way holds it, or it is gone."""
         with self._guard:
-            if self._held[sha256]:
+            if self._held[sha256] or self._keeping:
                 return False
             try:
                 self.path(sha256).unlink()
             except FileNotFoundError:
                 return False
             return True
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Nothing is removed until the block ends: a snapshot copies what its moment of the database refers to."""
+        with self._guard:
+            self._keeping += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._keeping -= 1
 
     def stored(self) -> Iterator[list[str]]:
         """The sha256 of every file, one list per folder. Foreign names are passed over."""
@@ -121,7 +133,8 @@ class Originals:
                 ]
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """A rename in `path` is on disk on return."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from index.compressed import MIN_COMPRESSED
+
 
 class Action(enum.Enum):
     """The next thing to do behind the scenes."""
@@ -39,7 +41,7 @@ class Figures:
 class Policy:
     """compress_from: vectors from which a compressed index beats exact search; the rest in the sense of `Figures`."""
 
-    compress_from: int = 20_000
+    compress_from: int = MIN_COMPRESSED
     merge_from: int = 512
     dead_share: float = 0.25
     growth: float = 2.0
