@@ -150,6 +150,9 @@ class VectorFile:
         known = self.keys
         if not len(known):
             return np.full(wanted.shape, -1, dtype=np.int64)
+        first, last = int(known[0]), int(known[-1])
+        if last - first == len(known) - 1:  # no gaps, as long as nothing was ever deleted
+            return np.where((wanted >= first) & (wanted <= last), wanted - first, -1)
         rows = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
         return np.where(known[rows] == wanted, rows, -1)
 
@@ -170,6 +173,17 @@ class VectorFile:
             return np.empty(0, dtype=np.float32)
         half = np.asarray(query, dtype=np.float16).reshape(1, -1)
         scores: Scores = np.asarray(numkong.cdist(half, self.read(rows), "dot"), dtype=np.float32)[0]
+        return scores
+
+    def scan(self, query: npt.NDArray[np.float32], first: int, stop: int) -> Scores:
+        """As `score`, for the rows first…stop-1, without copying them."""
+        rows = self._rows[first:stop]
+        if not len(rows):
+            return np.empty(0, dtype=np.float32)
+        if not self._verified[first:stop].all():
+            self._check(np.arange(first, first + len(rows)), rows)
+        half = np.asarray(query, dtype=np.float16).reshape(1, -1)
+        scores: Scores = np.asarray(numkong.cdist(half, rows, "dot"), dtype=np.float32)[0]
         return scores
 
     def blocks(self, rows: Rows | None = None, size: int = 8_192) -> Iterator[tuple[Rows, Half]]:

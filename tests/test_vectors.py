@@ -55,7 +55,7 @@ def test_rows_come_back_as_float16_of_what_was_appended(tmp_path: Path) -> None:
 
 
 def test_scores_stay_within_the_contract(tmp_path: Path) -> None:
-    """A score differs from the float64 cosine of the vectors as they were given by less than 1e-4, also near ±1 and at 2048."""
+    """A score differs from the float64 cosine of the vectors as given by less than 1e-4, near ±1 and at 2048 too."""
     vectors = unit(2_000, dim=2048)
     noise = unit(2_000, seed=1, dim=2048)
     vectors[1_000:] = vectors[0] + np.linspace(0, 2, 1_000, dtype=np.float32)[:, None] * noise[1_000:]

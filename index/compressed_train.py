@@ -1,0 +1,76 @@
+"""Training sees a bounded sample, so that its time and memory do not grow with the catalogue.
+
+Vectors are rotated onto their leading principal axes, put into the list of the nearest of `nlist` centroids, and kept
+there as one bit per axis (RaBitQ). The metric is L2 throughout: behind a transform that subtracts the mean, an inner
+product would rank wrongly, while for unit vectors L2 and cosine give the same order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from index.vectors import VectorFile
+
+Floats = npt.NDArray[np.float32]
+
+AXES = 512
+BITS = 1
+_AXES_SAMPLE = 16_384
+_PER_LIST = 32
+_ROUNDS = 8
+_SEED = 1
+
+
+def lists_for(count: int) -> int:
+    """How many lists suit `count` vectors: a power of two near 4 √count, so that lists hold some hundred vectors."""
+    wanted = 4 * max(count, 1) ** 0.5
+    return int(2 ** np.clip(np.round(np.log2(wanted)), 4, 16))
+
+
+def train(file: VectorFile, rows: npt.NDArray[np.int64], *, threads: int) -> Any:
+    """A trained, empty FAISS index (linear transform, then IVF) for the given increasing rows of the file."""
+    faiss.omp_set_num_threads(threads)  # holds for the calling thread alone
+    random = np.random.default_rng(_SEED)
+    axes = min(AXES, file.dim)
+    lists = min(lists_for(len(rows)), max(1, len(rows) // 8))
+    transform = principal_axes(file.read(sample(random, rows, _AXES_SAMPLE)).astype(np.float32), axes)
+    chosen = sample(random, rows, _PER_LIST * lists)
+    points = np.concatenate([transform.apply(part.astype(np.float32)) for _, part in file.blocks(chosen, 4_096)])
+    quantizer: Any = faiss.IndexFlatL2(axes)
+    ivf: Any = faiss.IndexIVFRaBitQ(quantizer, axes, lists, faiss.METRIC_L2, True, BITS)
+    ivf.cp.niter = _ROUNDS
+    ivf.cp.min_points_per_centroid = 1
+    ivf.cp.max_points_per_centroid = _PER_LIST
+    ivf.cp.seed = _SEED
+    ivf.train(points)
+    index = faiss.IndexPreTransform(transform, ivf)
+    quantizer.this.disown()
+    ivf.own_fields = True
+    ivf.this.disown()
+    transform.this.disown()
+    index.own_fields = True
+    return index
+
+
+def principal_axes(vectors: Floats, axes: int) -> Any:
+    """A FAISS transform float32 (m, dim) → (m, axes): subtracts the mean, keeps the leading principal axes."""
+    mean = vectors.mean(axis=0)
+    centred = vectors - mean
+    _, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
+    matrix = np.ascontiguousarray(directions[:, ::-1][:, :axes].T, dtype=np.float32)
+    transform = faiss.LinearTransform(vectors.shape[1], axes, True)
+    faiss.copy_array_to_vector(matrix.ravel(), transform.A)
+    faiss.copy_array_to_vector(-matrix @ mean, transform.b)
+    transform.is_trained = True
+    return transform
+
+
+def sample(random: np.random.Generator, rows: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """At most `size` of the rows, increasing."""
+    if len(rows) <= size:
+        return rows
+    return np.sort(random.choice(rows, size, replace=False))
