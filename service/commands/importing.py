@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.common import CollectionOption, DataDir, Json, settings_for
+from service.commands.common import CollectionOption, DataDir, Json, run_async, settings_for
 from service.terminal import Meter, err, out, print_json
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ def import_(
     """
     settings = settings_for(data_dir=data_dir)
 
-    import asyncio
-
     from service import folder
 
     console = err()
@@ -44,7 +42,7 @@ def import_(
         plan = folder.plan(source)
     meter = Meter(console, quiet=json)
     with meter.running():
-        tally = asyncio.run(_run(settings, plan, collection, meter))
+        tally = run_async(_run(settings, plan, collection, meter))
     if json:
         print_json({"source": str(source), "collection": collection, "ignored": plan.ignored, **tally.as_json()})
     else:

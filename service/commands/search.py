@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from service.commands.common import CollectionOption, DataDir, Json, settings_for
+from service.commands.common import CollectionOption, DataDir, Json, run_async, settings_for
 from service.terminal import bar, inline, out, print_json, table
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ def search(
         "crop": crop,
     }
     given = {name: str(value) for name, value in fields.items() if value is not None}
-    import asyncio
-
-    answer = asyncio.run(_ask(settings, collection, data, given))
+    answer = run_async(_ask(settings, collection, data, given))
     if json:
         print_json(answer)
     else:
