@@ -79,7 +79,8 @@ $(STAMPS)/package: pyproject.toml $(STAMPS)/$(RUNTIME)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(STAMPS)/model: $(STAMPS)/package $(if $(wildcard $(MODELS)/*),,missing-model)
+# Keeps what stands and is sound; asked again when the code that builds models has changed.
+$(STAMPS)/model: $(STAMPS)/package $(wildcard models/*.py models/*.json) $(if $(wildcard $(MODELS)/*),,missing-model)
 	@$(BIN)/lookalike model build
 	@touch $@
 
