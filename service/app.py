@@ -30,8 +30,9 @@ def create_app(runtime: Runtime) -> FastAPI:
         exception_handlers={RequestValidationError: answer_problem, HTTPException: answer_problem},
     )
     app.state.runtime = runtime
-    for noun in (collections, items, search, embeddings, system):
-        app.include_router(noun.router)
+    # The routes themselves: an included router would be matched and entered a second time on every request.
+    for noun in (search, items, collections, embeddings, system):
+        app.router.routes.extend(noun.router.routes)
     app.mount("/static", system.Files(directory=system.WEB), name="static")
     app.mount("/docs/static", StaticFiles(directory=system.SWAGGER), name="swagger")
 

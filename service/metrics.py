@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from time import perf_counter
+from typing import Self
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
@@ -39,6 +39,22 @@ class Stopwatch:
         return ((self._end or perf_counter()) - self._start) * 1000
 
 
+class Stage(Stopwatch):
+    """Times the block it is entered for, and counts it unless it raises."""
+
+    def __init__(self, series: Histogram) -> None:
+        super().__init__()
+        self._series = series
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.stop()
+            self._series.observe(self.ms / 1000)
+
+
 class Metrics:
     """Counters and histograms; gauges read their value when they are asked."""
 
@@ -66,6 +82,10 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        # `labels` costs more than counting does.
+        self._stages = {name: self.stage_seconds.labels(name) for name in ("decode", "embed", "search", "write")}
+        self._outcomes = {name: self.cache.labels(name) for name in ("hit", "joined", "miss")}
+        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Registers `name` as a gauge whose value is `read()` at scrape time."""
@@ -79,13 +99,25 @@ class Metrics:
         """A gauge with labels, set by its owner."""
         return Gauge(name, text, labels, registry=self.registry)
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Stopwatch]:
-        """Times a stage that succeeds; the stopwatch keeps the figure."""
-        watch = Stopwatch()
-        yield watch
-        watch.stop()
-        self.stage_seconds.labels(name).observe(watch.ms / 1000)
+    def stage(self, name: str) -> Stage:
+        """A context that times a stage which succeeds; it keeps the figure as `ms`."""
+        return Stage(self._stages[name])
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts one answer. Few combinations exist, so their series are looked up once."""
+        key = (method, route, status)
+        series = self._answers.get(key)
+        if series is None:
+            series = self._answers[key] = (
+                self.requests.labels(method, route, str(status)),
+                self.request_seconds.labels(route),
+            )
+        series[0].inc()
+        series[1].observe(seconds)
+
+    def cached(self, outcome: str) -> None:
+        """Counts one picture by how its vector came: hit, joined, miss."""
+        self._outcomes[outcome].inc()
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -57,8 +57,7 @@ class Answers:
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         # Only the template: ids and unknown paths would make a series each.
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(scope["method"], route, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._metrics.answered(scope["method"], route, status, seconds)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s %s %d %.1f ms", scope["method"], scope["path"], status, seconds * 1000)
 

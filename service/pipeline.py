@@ -70,10 +70,10 @@ class Pipeline:
         key: Key = (sha256, network.fingerprint, crop)
         known = self._cache.get(key)
         if known is not None and not thumbnail:
-            self._metrics.cache.labels("hit").inc()
+            self._metrics.cached("hit")
             return known
         flight = (key, thumbnail)
-        self._metrics.cache.labels("joined" if flight in self._flights else "hit" if known else "miss").inc()
+        self._metrics.cached("joined" if flight in self._flights else "hit" if known else "miss")
         return await self._flights.run(flight, lambda: self._make(data, key, known, network, thumbnail, wait, deadline))
 
     async def _make(

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request, Response
 from index.types import CollectionInfo
 from service import schemas
 from service.openapi import json_body, query_string
-from service.routes.common import PROBLEM, CollectionName, Loaded, Named, only, query_fields, read_json, whole_body
+from service.routes.common import PROBLEM, CollectionName, Direct, Loaded, Named, query_fields, read_json, whole_body
 from service.runtime import DEFAULT, Runtime
 from service.upload import parse_json, require_json
 from service.wire import collection_json, json_response
 
-router = APIRouter(prefix="/v1/collections", tags=["collections"], responses=PROBLEM)
+router = APIRouter(prefix="/v1/collections", tags=["collections"], responses=PROBLEM, route_class=Direct)
 
 
 def described(runtime: Runtime, info: CollectionInfo) -> dict[str, Any]:
@@ -44,7 +44,6 @@ async def list_collections(request: Request, runtime: Loaded) -> Response:
 
 @router.put(
     "/{c}",
-    dependencies=[only()],
     operation_id="create_collection",
     response_model=schemas.Collection,
     responses={200: {"model": schemas.Collection}, 201: {"model": schemas.Collection}},
@@ -64,7 +63,7 @@ async def create_collection(name: CollectionName, request: Request, runtime: Loa
     return json_response(described(runtime, info), 201 if created else 200)
 
 
-@router.get("/{c}", dependencies=[only()], operation_id="get_collection", response_model=schemas.Collection)
+@router.get("/{c}", operation_id="get_collection", response_model=schemas.Collection)
 async def get_collection(collection: Named, runtime: Loaded) -> Response:
     """Describes a collection."""
     return json_response(described(runtime, await runtime.read(collection.info)))
@@ -72,7 +71,6 @@ async def get_collection(collection: Named, runtime: Loaded) -> Response:
 
 @router.patch(
     "/{c}",
-    dependencies=[only()],
     operation_id="update_collection",
     response_model=schemas.Collection,
     openapi_extra=json_body(schemas.CollectionPatch),
@@ -84,9 +82,7 @@ async def update_collection(collection: Named, request: Request, runtime: Loaded
     return json_response(described(runtime, await runtime.read(collection.info)))
 
 
-@router.delete(
-    "/{c}", dependencies=[only()], operation_id="delete_collection", status_code=204, response_class=Response
-)
+@router.delete("/{c}", operation_id="delete_collection", status_code=204, response_class=Response)
 async def delete_collection(collection: Named, runtime: Loaded) -> Response:
     """Deletes a collection with all it holds; `default` is emptied instead."""
     if collection.name == DEFAULT:

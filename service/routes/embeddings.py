@@ -13,12 +13,12 @@ from service.middleware import while_connected
 from service.openapi import json_body
 from service.pipeline import Embedded
 from service.problems import invalid
-from service.routes.common import PROBLEM, Loaded, deadline, only, read_json
+from service.routes.common import PROBLEM, Direct, Loaded, deadline, read_json
 from service.routes.search import decode_base64
 from service.runtime import model_of
 from service.wire import json_response
 
-router = APIRouter(prefix="/v1", tags=["embeddings"], responses=PROBLEM, dependencies=[only()])
+router = APIRouter(prefix="/v1", tags=["embeddings"], responses=PROBLEM, route_class=Direct)
 
 
 @router.post(

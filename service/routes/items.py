@@ -13,18 +13,18 @@ from service.middleware import while_connected
 from service.openapi import json_body, picture_body, query_string
 from service.routes.common import (
     PROBLEM,
+    Direct,
     ItemPath,
     Loaded,
     Named,
     deadline,
-    only,
     query_fields,
     read_json,
     read_picture,
 )
 from service.wire import item_json, json_response
 
-router = APIRouter(prefix="/v1/collections/{c}/items", tags=["items"], responses=PROBLEM)
+router = APIRouter(prefix="/v1/collections/{c}/items", tags=["items"], responses=PROBLEM, route_class=Direct)
 
 
 @router.get(
@@ -49,7 +49,6 @@ async def list_items(collection: Named, request: Request, runtime: Loaded) -> Re
     "/delete",
     operation_id="delete_items",
     response_model=schemas.Deleted,
-    dependencies=[only()],
     openapi_extra=json_body(schemas.DeleteRequest),
 )
 async def delete_items(collection: Named, request: Request, runtime: Loaded) -> Response:
@@ -80,7 +79,7 @@ async def put(collection: Named, id: ItemPath, request: Request, runtime: Loaded
     return json_response(item_json(written.item), 201 if written.created else 200)
 
 
-@router.get("/{id}", operation_id="get_item", response_model=schemas.Item, dependencies=[only()])
+@router.get("/{id}", operation_id="get_item", response_model=schemas.Item)
 async def get(collection: Named, id: ItemPath, runtime: Loaded) -> Response:
     """One item."""
     return json_response(item_json(await runtime.read(collection.get, id)))
@@ -90,7 +89,6 @@ async def get(collection: Named, id: ItemPath, runtime: Loaded) -> Response:
     "/{id}",
     operation_id="update_item",
     response_model=schemas.Item,
-    dependencies=[only()],
     openapi_extra=json_body(schemas.MetadataPatch),
 )
 async def update(collection: Named, id: ItemPath, request: Request, runtime: Loaded) -> Response:
@@ -100,7 +98,7 @@ async def update(collection: Named, id: ItemPath, request: Request, runtime: Loa
     return json_response(item_json(await runtime.write(collection.merge_metadata, id, asked.metadata)))
 
 
-@router.delete("/{id}", operation_id="delete_item", status_code=204, response_class=Response, dependencies=[only()])
+@router.delete("/{id}", operation_id="delete_item", status_code=204, response_class=Response)
 async def delete(collection: Named, id: ItemPath, runtime: Loaded) -> Response:
     """Deletes one item."""
     if not await runtime.write(collection.delete, [id]):
@@ -113,7 +111,6 @@ async def delete(collection: Named, id: ItemPath, runtime: Loaded) -> Response:
     operation_id="get_thumbnail",
     response_class=Response,
     responses={200: {"content": {"image/webp": {}}}, 304: {"description": "Unchanged"}},
-    dependencies=[only()],
 )
 async def thumbnail(collection: Named, id: ItemPath, request: Request, runtime: Loaded) -> Response:
     """The picture as WebP, longest side 256; 404 for an item imported as a vector."""

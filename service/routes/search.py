@@ -17,11 +17,11 @@ from service.openapi import json_body, picture_body, query_string
 from service.problems import Problem, invalid, problem_of
 from service.routes.common import (
     PROBLEM,
+    Direct,
     ItemPath,
     Loaded,
     Named,
     deadline,
-    only,
     query_fields,
     read_json,
     read_picture,
@@ -30,7 +30,7 @@ from service.runtime import Runtime
 from service.searching import answer, ask_of, combined
 from service.wire import json_response
 
-router = APIRouter(prefix="/v1/collections/{c}", tags=["search"], responses=PROBLEM)
+router = APIRouter(prefix="/v1/collections/{c}", tags=["search"], responses=PROBLEM, route_class=Direct)
 
 FIELDS = tuple(schemas.SearchFields.model_fields)
 
@@ -91,7 +91,6 @@ async def similar_items(collection: Named, id: ItemPath, request: Request, runti
     "/query",
     operation_id="query",
     response_model=schemas.SearchResponse,
-    dependencies=[only()],
     openapi_extra=json_body(schemas.QueryRequest),
 )
 async def query(collection: Named, request: Request, runtime: Loaded) -> Response:
@@ -106,7 +105,6 @@ async def query(collection: Named, request: Request, runtime: Loaded) -> Respons
     "/query/batch",
     operation_id="query_batch",
     response_model=schemas.QueryResponses,
-    dependencies=[only()],
     openapi_extra=json_body(schemas.QueryBatch),
 )
 async def query_batch(collection: Named, request: Request, runtime: Loaded) -> Response:

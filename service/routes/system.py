@@ -18,10 +18,10 @@ from service import schemas
 from service.metrics import CONTENT_TYPE
 from service.networks import LoadedModel, on_cpu
 from service.problems import NotReady
-from service.routes.common import PROBLEM, Loaded
+from service.routes.common import PROBLEM, Direct, Loaded
 from service.wire import json_response
 
-router = APIRouter(tags=["system"], responses=PROBLEM)
+router = APIRouter(tags=["system"], responses=PROBLEM, route_class=Direct)
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 SWAGGER = Path(fastapi_swagger.__file__).resolve().parent / "resources"
