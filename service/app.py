@@ -14,12 +14,15 @@ from starlette.staticfiles import StaticFiles
 from service import openapi
 from service.middleware import Answers
 from service.problems import problem_of
-from service.routes import collections, embeddings, items, search, system
+from service.routes import admin, collections, embeddings, items, search, system
 from service.runtime import Runtime
 
 
-def create_app(runtime: Runtime) -> FastAPI:
-    """The ASGI application. It neither opens nor closes `runtime`, and needs no lifespan."""
+def create_app(runtime: Runtime, *, admin_token: str | None = None) -> FastAPI:
+    """The ASGI application. It neither opens nor closes `runtime`, and needs no lifespan.
+
+    admin_token: whoever sends it may ask for what commands need; None: nobody.
+    """
     app = FastAPI(
         title="Lookalike",
         summary='Upload a photograph, get the most similar pictures of a catalogue, or an honest "no similar images".',
@@ -30,8 +33,9 @@ def create_app(runtime: Runtime) -> FastAPI:
         exception_handlers={RequestValidationError: answer_problem, HTTPException: answer_problem},
     )
     app.state.runtime = runtime
+    app.state.admin_token = admin_token
     # The routes themselves: an included router would be matched and entered a second time on every request.
-    for noun in (search, items, collections, embeddings, system):
+    for noun in (search, items, collections, embeddings, system, admin):
         app.router.routes.extend(noun.router.routes)
     app.mount("/static", system.Files(directory=system.WEB), name="static")
     app.mount("/docs/static", StaticFiles(directory=system.SWAGGER), name="swagger")

@@ -106,10 +106,11 @@ class Server(uvicorn.Server):
 async def _answer(runtime: Runtime, listener: socket.socket, background: Sequence[Background]) -> None:
     settings = runtime.settings
     port = listener.getsockname()[1]
+    token = owner.new_token()
     tasks: list[asyncio.Task[None]] = []
 
     def started() -> None:
-        owner.write_note(settings.data_dir, owner.local_url(settings.host, port), owner.new_token())
+        owner.write_note(settings.data_dir, owner.local_url(settings.host, port), token)
         default = runtime.networks.default
         log.info(
             "Lookalike %s answers on %s (%s %s on %s, %d cores)",
@@ -130,7 +131,7 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
             task.cancel()
 
     config = uvicorn.Config(
-        create_app(runtime),
+        create_app(runtime, admin_token=token),
         lifespan="off",
         http="httptools",
         log_config=None,
