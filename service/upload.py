@@ -172,12 +172,12 @@ def media_type(request: Request) -> str:
 
 
 def parse_json(body: bytes, model: type[M]) -> M:
-    """Reads strict JSON (no NaN) into `model`. Raises Problem `invalid-request`, ValidationError."""
+    """Reads strict JSON (no NaN, no numbers as text) into `model`. Raises Problem `invalid-request`, ValidationError."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Problem("invalid-request", f"The body is not valid JSON ({error.msg} at character {error.pos})") from None
-    return model.model_validate(value)
+    return model.model_validate(value, strict=True)
 
 
 def require_json(request: Request) -> None:

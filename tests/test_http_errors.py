@@ -113,6 +113,8 @@ QUERIES: dict[str, Any] = {
     "limit 0": {"vector": [0.1] * 2048, "limit": 0},
     "limit 101": {"vector": [0.1] * 2048, "limit": 101},
     "limit as text": {"vector": [0.1] * 2048, "limit": "many"},
+    "limit as a number in text": {"vector": [0.1] * 2048, "limit": "3"},
+    "limit true": {"vector": [0.1] * 2048, "limit": True},
     "threshold 2": {"vector": [0.1] * 2048, "score_threshold": 2},
     "negative offset": {"vector": [0.1] * 2048, "offset": -1},
     "bad id": {"id": "a b"},

@@ -121,7 +121,7 @@ async def one_of_batch(
 ) -> dict[str, Any]:
     watch = Stopwatch()
     try:
-        asked = schemas.QueryRequest.model_validate(raw)
+        asked = schemas.QueryRequest.model_validate(raw, strict=True)
         work = by_query(runtime, collection, asked, watch, until)
         return await while_connected(request.receive, work)
     except Exception as error:
