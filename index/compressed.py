@@ -6,17 +6,18 @@ the next build. Parameters of a search travel with the search; nothing is ever s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import faiss
-import numkong
 import numpy as np
 import numpy.typing as npt
 
 from index import compressed_file, compressed_train
+from index.compressed_lists import Lists, nearest, nearest_holding
 from index.errors import CacheUnusable
 from index.vectors import VectorFile
 
@@ -30,6 +31,9 @@ _ENCODE = 4_096
 _QUERY_BITS = 4
 _LISTS = 16
 _DEPTH = 100
+_SPREAD = 0.6
+_FAR = 4
+_pointer = faiss.swig_ptr
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,15 @@ class Selection:
     It stays right when rows are removed; rows merged later are not in it.
     """
 
-    __slots__ = ("_bits", "_count", "_effective", "_removals")
+    __slots__ = ("_bits", "_count", "_effective", "_removals", "per_list")
 
-    def __init__(self, bits: Bits, count: int) -> None:
+    def __init__(self, bits: Bits, count: int, per_list: Keys) -> None:
+        """per_list: int64 (lists,), how many of its rows lie in each list."""
         self._bits = bits
         self._count = count
         self._effective = bits
         self._removals = -1
+        self.per_list = per_list
 
     def __len__(self) -> int:
         return self._count
@@ -88,15 +94,9 @@ class CompressedIndex:
         """Use `build` or `load`."""
         self._file = file
         self._index = index  # owns transform and lists; the two below are views into it
-        transform: Any = faiss.downcast_VectorTransform(index.chain.at(0))
+        self._transform: Any = faiss.downcast_VectorTransform(index.chain.at(0))
         self._ivf: Any = faiss.downcast_index(index.index)
-        axes, dim = self._ivf.d, file.dim
-        # For queries in bfloat16: half the time, and an error far below that of the codes. A product by numpy would
-        # wait for OpenBLAS's threads, milliseconds on a busy machine.
-        matrix = faiss.rev_swig_ptr(transform.A.data(), axes * dim).reshape(axes, dim)
-        self._matrix = numkong.dots_pack(numkong.astype(matrix, "bf16"), "bf16")
-        self._offset: Floats = faiss.vector_to_array(transform.b)
-        self._transform = transform
+        self._lists = Lists(self._transform, self._ivf)
         self._alive = alive
         self._removals = 0
         self.trained = trained
@@ -179,6 +179,7 @@ class CompressedIndex:
         """Takes over rows that follow the indexed ones. While it runs, nothing else may."""
         if batch.first != self.indexed:
             raise ValueError(f"rows from {self.indexed} on are due, not from {batch.first}")
+        self._lists.extend(batch.ivf)
         self._ivf.merge_from(batch.ivf, 0)
         known = _unpacked(self._alive, self.indexed)
         alive = np.concatenate([known, np.ones(batch.stop - batch.first, np.bool_)])
@@ -212,8 +213,9 @@ class CompressedIndex:
         rows = self._file.find(keys)
         chosen = np.zeros(self.indexed, np.bool_)
         chosen[rows[(rows >= 0) & (rows < self.indexed)]] = True
-        bits = np.packbits(chosen, bitorder="little") & self._alive
-        return Selection(bits, int(np.bitwise_count(bits).sum()))
+        chosen &= _unpacked(self._alive, self.indexed)
+        bits = np.packbits(chosen, bitorder="little")
+        return Selection(bits, int(chosen.sum()), self._lists.count(chosen))
 
     def search(
         self,
@@ -249,34 +251,44 @@ class CompressedIndex:
             rows = np.flatnonzero(_unpacked(self._alive if bits is None else bits, self.indexed))
             return self._best(query, rows, k)
         effort = effort or self._effort(available, k)
-        lists, enough = effort.lists, min(effort.depth, available)
-        turned = numkong.dots_packed(numkong.astype(query[None], "bf16"), self._matrix)
-        point = np.asarray(turned, dtype=np.float32)[0] + self._offset
-        rows = self._candidates(point, lists, effort.depth, bits)
-        while len(rows) < enough and lists < self._ivf.nlist:  # what is allowed lies elsewhere: look further
-            lists = min(4 * lists, self._ivf.nlist)
-            rows = self._candidates(point, lists, effort.depth, bits)
-        return self._best(query, rows, k)
+        point = self._lists.turned(query)
+        away = self._lists.distances(point)
+        number, depth = effort.lists, effort.depth
+        while True:
+            if allowed is None:
+                lists = nearest(away, number)
+            else:
+                even = len(allowed) / self._ivf.nlist
+                lists, reached = nearest_holding(away, allowed.per_list, number * even)
+                if reached > 2 * number:  # what is allowed lies far from the query, where estimates are rough
+                    lists, _ = nearest_holding(away, allowed.per_list, _FAR * number * even)
+                    depth = _FAR * effort.depth
+            rows = self._candidates(point, lists, depth, bits)
+            if len(rows) >= min(effort.depth, available) or number >= self._ivf.nlist:
+                return self._best(query, rows, k)
+            number *= _FAR
 
     def _effort(self, available: int, k: int) -> Effort:
         share = available / self.indexed
-        lists = _LISTS * (1 / share) ** 0.6
-        spread = 4 * k * self._ivf.nlist / available
-        return Effort(lists=int(min(max(lists, spread, 1), self._ivf.nlist)), depth=max(_DEPTH, 3 * k))
+        lists = _LISTS * (1 / share) ** _SPREAD
+        return Effort(lists=math.ceil(max(lists, 4 * k * self._ivf.nlist / available)), depth=max(_DEPTH, 3 * k))
 
-    def _candidates(self, point: Floats, lists: int, depth: int, bits: Bits | None) -> Keys:
+    def _candidates(self, point: Floats, lists: Keys, depth: int, bits: Bits | None) -> Keys:
         """Row numbers of the `depth` nearest by estimate."""
         parameters = faiss.IVFRaBitQSearchParameters()
-        parameters.nprobe = lists
+        parameters.nprobe = len(lists)
         parameters.qb = _QUERY_BITS
         if bits is not None:
             selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
             parameters.sel = selector
         distances = np.empty(depth, dtype=np.float32)
         rows = np.empty(depth, dtype=np.int64)
-        pointer = faiss.swig_ptr
-        self._ivf.search_c(1, pointer(point), depth, pointer(distances), pointer(rows), parameters)
-        return rows if rows[-1] >= 0 else rows[rows >= 0]
+        # The distances of the lists are not used by this kind of code: any array of that length will do.
+        self._ivf.search_preassigned_c(
+            *(1, _pointer(point), depth, _pointer(lists), _pointer(np.empty(len(lists), np.float32))),
+            *(_pointer(distances), _pointer(rows), False, parameters),
+        )
+        return rows if len(rows) and rows[-1] >= 0 else rows[rows >= 0]
 
     def _best(self, query: Floats, rows: Keys, k: int) -> tuple[Floats, Keys]:
         scores = self._file.score(query, rows)
