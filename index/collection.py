@@ -32,6 +32,7 @@ from index.encoding import (
     merge_patch,
     stored_type,
     unit,
+    unit_query,
 )
 from index.errors import (
     IndexNotReady,
@@ -282,7 +283,7 @@ class EmbeddedCollection:
 
         def run() -> SearchResult | None:
             bound = self._bound
-            query = unit(vector, bound.head.dim)[0]
+            query = unit_query(vector, bound.head.dim)
             matching = None if filter is None or filter.empty else self._matching(bound, filter)
             searcher = Searcher(self._store, bound.head.id, bound.index, bound.fields, query, excluded)
             return searcher.run(limit=limit, offset=offset, min_score=min_score, matching=matching, group_by=group_by)
@@ -302,7 +303,7 @@ class EmbeddedCollection:
     def nearest(self, vector: Vector, limit: int = 10) -> list[tuple[str, float]]:
         """The lean search: ids and scores only, best first. Same scores and errors as `search`."""
         bound = self._bound
-        scores, keys = bound.index.search(unit(vector, bound.head.dim)[0], limit)
+        scores, keys = bound.index.search(unit_query(vector, bound.head.dim), limit)
         with self._store.readers.connection() as connection:
             ids = items.ids_by_key(connection, bound.head.id, keys.tolist())
         return [(ids[key], score) for key, score in zip(keys.tolist(), scores.tolist(), strict=True) if key in ids]

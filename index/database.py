@@ -6,9 +6,10 @@ Errors of the binding leave this package as StorageFull or StoreCorrupt; anythin
 from __future__ import annotations
 
 import contextlib
-import queue
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 
 import apsw
 
@@ -85,33 +86,56 @@ class Readers:
     """Reading connections, opened when needed and kept for the next caller. Safe to use from any thread."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._idle: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
+        self.path = path
+        self._idle: deque[apsw.Connection] = deque()  # its pop and append are atomic
         self._closed = False
 
-    @contextlib.contextmanager
-    def connection(self) -> Iterator[apsw.Connection]:
-        """A connection for this block alone; read each result to its end, so that no snapshot stays open."""
+    def connection(self) -> Reader:
+        """A connection for one `with` block; read each result to its end, so that no snapshot stays open."""
+        return Reader(self)
+
+    def take(self) -> apsw.Connection:
+        """An idle connection, or a new one. Raises StoreClosed."""
         if self._closed:
             raise StoreClosed("the catalogue is closed")
         try:
-            connection = self._idle.get_nowait()
-        except queue.Empty:
-            connection = connect(self._path, write=False)
-        try:
-            with translated(self._path):
-                yield connection
-        except BaseException:
-            connection.close(True)
-            raise
+            return self._idle.pop()
+        except IndexError:
+            return connect(self.path, write=False)
+
+    def give(self, connection: apsw.Connection) -> None:
+        """Takes a connection back."""
         if self._closed:
             connection.close(True)
         else:
-            self._idle.put(connection)
+            self._idle.append(connection)
 
     def close(self) -> None:
         """Closes idle connections; those in use close when their block ends."""
         self._closed = True
-        with contextlib.suppress(queue.Empty):
+        with contextlib.suppress(IndexError):
             while True:
-                self._idle.get_nowait().close(True)
+                self._idle.pop().close(True)
+
+
+class Reader:
+    """One borrowed connection. A class, not a generator: every search passes here."""
+
+    __slots__ = ("_connection", "_readers")
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+
+    def __enter__(self) -> apsw.Connection:
+        self._connection = self._readers.take()
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._readers.give(self._connection)
+            return
+        self._connection.close(True)
+        if isinstance(error, apsw.Error | OSError):
+            raise_translated(error, self._readers.path)

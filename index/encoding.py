@@ -72,6 +72,18 @@ def unit(vectors: npt.ArrayLike, dim: int) -> npt.NDArray[np.float32]:
     return result
 
 
+def unit_query(vector: npt.ArrayLike, dim: int) -> npt.NDArray[np.float32]:
+    """`unit` of one vector (dim,), by the short way that every search takes. Raises InvalidVector."""
+    if isinstance(vector, np.ndarray) and vector.dtype == np.float32 and vector.shape == (dim,):
+        square = float(np.dot(vector, vector))
+        if 1e-30 < square < 1e30:
+            scaled: npt.NDArray[np.float32] = vector * np.float32(square**-0.5)
+            return scaled
+    if np.ndim(vector) != 1:
+        raise InvalidVector(f"a vector must be {dim} numbers")
+    return unit(vector, dim)[0]
+
+
 def checksum(row: Any) -> int:
     """CRC-32 of one stored vector's bytes."""
     return zlib.crc32(row)

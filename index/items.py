@@ -20,7 +20,7 @@ from index.types import Item, Media, Written
 KEY_BITS = 40
 KEY_MASK = (1 << KEY_BITS) - 1
 _COLUMNS = "vid, id, metadata, width, height, format, bytes, sha256, created_at, updated_at, size"
-_CHUNK = 500
+_CHUNK = 100  # keys per statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +153,12 @@ def row_by_id(connection: apsw.Connection, collection: int, name: str, id: str) 
 
 def rows_by_key(connection: apsw.Connection, collection: int, keys: Iterable[int]) -> dict[int, Row]:
     """Rows of those keys that exist, by key."""
-    sql = f"SELECT {_COLUMNS} FROM items WHERE vid = ?"
-    found = connection.executemany(sql, ((vid_of(collection, key),) for key in keys))
-    return {row[0] & KEY_MASK: _row(row) for row in found}
+    return {row[0] & KEY_MASK: _row(row) for row in _among(connection, _COLUMNS, collection, keys)}
 
 
 def ids_by_key(connection: apsw.Connection, collection: int, keys: Iterable[int]) -> dict[int, str]:
     """Ids of those keys that exist, by key."""
-    found = connection.executemany("SELECT vid, id FROM items WHERE vid = ?", ((vid_of(collection, k),) for k in keys))
-    return {vid & KEY_MASK: id for vid, id in found}
+    return {vid & KEY_MASK: id for vid, id in _among(connection, "vid, id", collection, keys)}
 
 
 def keys_by_id(connection: apsw.Connection, collection: int, ids: Iterable[str]) -> dict[str, int]:
@@ -308,6 +305,16 @@ def dropped(connection: apsw.Connection) -> bool:
 def referred(connection: apsw.Connection, sha256: str) -> bool:
     """Whether any item still has this original."""
     return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM items WHERE sha256 = ?)", (sha256,)).get)
+
+
+def _among(connection: apsw.Connection, columns: str, collection: int, keys: Iterable[int]) -> Iterator[Any]:
+    # One statement for many keys: each statement is a read transaction of its own and costs as much as several rows.
+    base = collection << KEY_BITS
+    vids = [base | key for key in keys]
+    for start in range(0, len(vids), _CHUNK):
+        part = vids[start : start + _CHUNK]
+        marks = "?" if len(part) == 1 else "?, " * (len(part) - 1) + "?"
+        yield from connection.execute(f"SELECT {columns} FROM items WHERE vid IN ({marks})", part)
 
 
 class _Pending:

@@ -149,7 +149,7 @@ class LiveIndex:
                 scores, keys = big.search(query, min(k, len(big)), matching)
             except CacheUnusable as error:
                 raise self.distrust(error, big) from error
-            return np.clip(scores, -1.0, 1.0), keys
+            return _clipped(scores), keys
         flat = self._flat
         if flat is None:
             return self.search(query, k, matching)  # a generation has just taken its place
@@ -157,7 +157,7 @@ class LiveIndex:
         with self._flat_lock.reading():
             found, found_keys = flat.search(query[None], min(k, len(flat)), among)
         known = found_keys[0] >= 0
-        return np.clip(found[0][known], -1.0, 1.0), found_keys[0][known]
+        return _clipped(found[0][known]), found_keys[0][known]
 
     def distrust(self, error: Exception, seen: Generation | None = None) -> IndexNotReady:
         """The structure that serves is wrong: nothing is searched until it is rebuilt from the store."""
@@ -342,6 +342,7 @@ class LiveIndex:
         if action is Action.BUILD or big is None:
             return self._build()
         if action is Action.MERGE:
+            self._failpoints.hit("index.before_merge")
             return big.merge(self._changing)
         self._save(big)
         return big.indexed
@@ -438,3 +439,10 @@ class LiveIndex:
     def _check_stopped(self) -> None:
         if self._closing.is_set():
             raise _Stopped
+
+
+def _clipped(scores: Vector) -> Vector:
+    # Descending, so that the ends tell; rounding may lead just past a cosine's range.
+    if len(scores) and (scores[0] > 1.0 or scores[-1] < -1.0):
+        return np.clip(scores, -1.0, 1.0)
+    return scores

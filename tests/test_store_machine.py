@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from index.catalogue import Catalogue
 from index.filters import parse_filter
+from index.policy import Policy
 from index.types import Entry
 from tests.catalogues import MODEL, default, vector
 
-ids = st.sampled_from([f"id-{n}" for n in range(12)])
+# So small that every sequence of some steps passes from exact to compressed, through merges, saves and rebuilds.
+POLICY = Policy(compress_from=16, merge_from=3, save_from=6, growth=1.5)
+ids = st.sampled_from([f"id-{n}" for n in range(40)])
 seeds = st.integers(0, 30)
 metadata = st.fixed_dictionaries(
     {},
@@ -45,18 +48,24 @@ class CollectionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="machine-"))
+        self.cleared = False
         self.model: dict[str, tuple[Any, dict[str, Any]]] = {}
         self.open()
 
     def open(self) -> None:
-        self.catalogue = Catalogue.open(self.directory)
+        self.catalogue = Catalogue.open(self.directory, policy=POLICY)
         self.collection = default(self.catalogue)
 
     def teardown(self) -> None:
         self.catalogue.close()
         shutil.rmtree(self.directory)
 
-    @initialize(count=st.integers(0, 12))
+    def quiet(self) -> None:
+        """Nothing goes on behind the scenes any more."""
+        assert self.collection.index.wait(30)
+        self.collection.delete([])
+
+    @initialize(count=st.integers(0, 40))
     def fill(self, count: int) -> None:
         self.upsert([(f"id-{n}", n, {"price": n % 6}) for n in range(count)])
 
@@ -92,11 +101,63 @@ class CollectionMachine(RuleBasedStateMachine):
     def clear(self) -> None:
         self.catalogue.clear("default")
         self.model.clear()
+        self.cleared = True
 
     @rule()
     def restart(self) -> None:
         self.catalogue.close()
         self.open()
+        self.quiet()
+
+    @rule()
+    def merge_and_save(self) -> None:
+        self.quiet()
+        self.collection.index.save()
+        assert list(self.collection.index.verify()) == []
+
+    @rule()
+    def rebuild(self) -> None:
+        self.collection.index.distrust(RuntimeError("told so by the test"))
+        self.quiet()
+
+    @precondition(lambda self: not self.cleared)  # its rows may still be on their way out behind the scenes
+    @rule()
+    def crash(self) -> None:
+        """The power goes: what is on disk now is all there is."""
+        self.quiet()
+        copy = self.directory.with_name(self.directory.name + "-crashed")
+        shutil.copytree(self.directory, copy)
+        self.catalogue.close()
+        shutil.rmtree(self.directory)
+        copy.rename(self.directory)
+        self.open()
+        self.quiet()
+
+    @rule()
+    def snapshot_and_restore(self) -> None:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            file = Path(elsewhere) / "snapshot.tar"
+            made = self.catalogue.snapshot(file)
+            assert made.items >= len(self.model)  # rows of an emptied collection may still be among them
+            self.catalogue.close()
+            shutil.rmtree(self.directory)
+            assert Catalogue.restore(file, self.directory) == made
+        self.open()
+        self.quiet()
+
+    @rule(entries=st.lists(st.tuples(ids, seeds), min_size=1, max_size=20))
+    def import_vectors(self, entries: list[tuple[str, int]]) -> None:
+        done = self.collection.import_vectors(
+            [id for id, _ in entries],
+            np.stack([vector(seed) for _, seed in entries]),
+            [{"price": seed % 6} for _, seed in entries],
+            fingerprint=MODEL["fingerprint"],
+        )
+        last = dict(entries)
+        assert done.created == len(last.keys() - self.model.keys())
+        assert done.created + done.replaced + done.unchanged == len(last)
+        for id, seed in last.items():
+            self.model[id] = (vector(seed).astype(np.float64), {"price": seed % 6})
 
     @rule(
         seed=seeds,
@@ -140,5 +201,5 @@ class CollectionMachine(RuleBasedStateMachine):
 
 TestCollectionMachine = CollectionMachine.TestCase
 TestCollectionMachine.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
