@@ -32,6 +32,7 @@ from index.originals import Originals, sync_directory
 FORMAT = 1
 _MANIFEST = "lookalike.json"
 _PIECE = 2**20
+_PAGES = 256  # 8 MB of the database per step
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
@@ -117,11 +118,17 @@ def restore(file: Path, directory: Path, *, force: bool = False, progress: Progr
 
 
 def _copy_database(path: Path, copy: Path) -> None:
-    # A reader of its own: one moment of the database, however long the copy takes and whatever is written meanwhile.
+    # Inside a read transaction: one moment of the database, however long it takes and whatever is written meanwhile.
     source = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    target = apsw.Connection(str(copy))
     try:
-        source.execute("VACUUM INTO ?", (str(copy),))
+        source.execute("BEGIN; SELECT count(*) FROM collections").fetchall()
+        with target.backup("main", source, "main") as copying:
+            while not copying.done:
+                copying.step(_PAGES)
+        target.pragma("journal_mode", "delete")
     finally:
+        target.close()
         source.close()
 
 
