@@ -46,8 +46,9 @@ bench: setup $(STAMPS)/dev ## the quick benchmarks, into benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.service
 
 bench-full: setup $(STAMPS)/dev ## every benchmark at full size (an hour or more)
-	$(BIN)/python -m benchmarks.retrieval --full
+	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.service --full
+	$(BIN)/python -m benchmarks.overload --seconds 60
 
 image: ## the container image `lookalike`
 	@docker info >/dev/null 2>&1 || { echo "make image needs a running Docker: install it, or start its daemon" >&2; exit 1; }

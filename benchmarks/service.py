@@ -74,6 +74,23 @@ class Scene:
         return ServerProcess(self.directory / name, self.model_dir, env)
 
 
+def measure_session(scene: Scene, fp32: Artefact) -> list[Row]:
+    """Ready pixels through one-thread runs on all cores, against onnxruntime's default fp32 session."""
+    pixels = decode(scene.pictures[0]).pixels[None]
+    embedder = OnnxEmbedder(scene.built, threads=1)
+    plain = bare.plain_session(fp32)
+    ours, theirs = [], []
+    for _ in range(scene.rounds):
+        theirs.append(
+            bare.rate(lambda _: bare.run(plain, pixels), itertools.repeat(b""), threads=1, seconds=scene.seconds)
+        )
+        ours.append(
+            bare.rate(lambda _: embedder.embed(pixels), itertools.repeat(b""), threads=CORES, seconds=scene.seconds)
+        )
+    what, against = "session alone, a one-thread run per core", "plain fp32 session, all cores"
+    return [Row(what, "images/s", median(ours), against, median(theirs), ratio(ours, theirs))]
+
+
 def measure_import(scene: Scene) -> list[Row]:
     """`lookalike import` of a folder into an empty catalogue against decode, session and thumbnail on all cores."""
     embedder = OnnxEmbedder(scene.built, threads=1)
@@ -210,7 +227,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as temporary:
         pictures = [photo.read() for photo in photos[:count]]
         scene = Scene(built, settings.models, Path(temporary), pictures, seconds, rounds)
-        rows = measure_import(scene)
+        rows = measure_session(scene, fp32) + measure_import(scene)
         with scene.server("catalogue").start() as server:
             many, client = measure_many(scene, server)
             rows += many + measure_one(scene, server) + measure_large(scene, server, fp32)
