@@ -97,6 +97,7 @@ class CompressedIndex:
         self._transform: Any = faiss.downcast_VectorTransform(index.chain.at(0))
         self._ivf: Any = faiss.downcast_index(index.index)
         self._lists = Lists(self._transform, self._ivf)
+        self._parameters: dict[int, Any] = {}  # made once for each number of lists, then only read
         self._alive = alive
         self._removals = 0
         self.trained = trained
@@ -110,17 +111,18 @@ class CompressedIndex:
     ) -> CompressedIndex:
         """Trains on a sample of the rows the file has now and adds all of them; it may be appended to meanwhile.
 
-        threads: how many the calling thread may use. progress: gets (rows done, rows in all).
+        threads: how many the calling thread may use. progress: gets (rows done, rows in all) every few seconds; what it
+        raises ends the build.
         """
         rows = np.arange(len(file), dtype=np.int64)
         if not len(rows):
             raise ValueError("nothing to train on: the vector file is empty")
-        index = compressed_train.train(file, rows, threads=threads)
+        report = progress or _ignore
+        index = compressed_train.train(file, rows, threads=threads, breathe=lambda: report(0, len(rows)))
         ivf: Any = faiss.downcast_index(index.index)
         for part, vectors in file.blocks(rows, _ENCODE):
             ivf.add_with_ids(index.chain.at(0).apply(vectors.astype(np.float32)), part)
-            if progress:
-                progress(int(part[-1]) + 1, len(rows))
+            report(int(part[-1]) + 1, len(rows))
         index.ntotal = ivf.ntotal
         # Lists grow by doubling: only a copy has exactly the memory they need.
         return cls(file, faiss.clone_index(index), _all_alive(len(rows)), trained=len(rows))
@@ -275,12 +277,13 @@ class CompressedIndex:
 
     def _candidates(self, point: Floats, lists: Keys, depth: int, bits: Bits | None) -> Keys:
         """Row numbers of the `depth` nearest by estimate."""
-        parameters = faiss.IVFRaBitQSearchParameters()
-        parameters.nprobe = len(lists)
-        parameters.qb = _QUERY_BITS
-        if bits is not None:
-            selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
-            parameters.sel = selector
+        if bits is None:
+            parameters = self._parameters.get(len(lists)) or self._parameters.setdefault(
+                len(lists), _asking(len(lists))
+            )
+        else:
+            selector = faiss.IDSelectorBitmap(len(bits), _pointer(bits))
+            parameters = _asking(len(lists), selector)
         distances = np.empty(depth, dtype=np.float32)
         rows = np.empty(depth, dtype=np.int64)
         # The distances of the lists are not used by this kind of code: any array of that length will do.
@@ -294,6 +297,19 @@ class CompressedIndex:
         scores = self._file.score(query, rows)
         order = np.argsort(-scores, kind="stable")[:k]
         return scores[order], rows[order]
+
+
+def _asking(lists: int, selector: Any = None) -> Any:
+    parameters = faiss.IVFRaBitQSearchParameters()
+    parameters.nprobe = lists
+    parameters.qb = _QUERY_BITS
+    if selector is not None:
+        parameters.sel = selector
+    return parameters
+
+
+def _ignore(done: int, total: int) -> None:
+    pass
 
 
 def _all_alive(count: int) -> Bits:

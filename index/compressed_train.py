@@ -7,6 +7,7 @@ product would rank wrongly, while for unit vectors L2 and cosine give the same o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import faiss
@@ -31,22 +32,26 @@ def lists_for(count: int) -> int:
     return int(2 ** np.clip(np.round(np.log2(wanted)), 4, 16))
 
 
-def train(file: VectorFile, rows: npt.NDArray[np.int64], *, threads: int) -> Any:
-    """A trained, empty FAISS index (linear transform, then IVF) for the given increasing rows of the file."""
+def train(file: VectorFile, rows: npt.NDArray[np.int64], *, threads: int, breathe: Callable[[], None]) -> Any:
+    """A trained, empty FAISS index (linear transform, then IVF) for the given increasing rows of the file.
+
+    breathe: called every few seconds; what it raises ends the training.
+    """
     faiss.omp_set_num_threads(threads)  # holds for the calling thread alone
     random = np.random.default_rng(_SEED)
     axes = min(AXES, file.dim)
     lists = min(lists_for(len(rows)), max(1, len(rows) // 8))
     transform = principal_axes(file.read(sample(random, rows, _AXES_SAMPLE)).astype(np.float32), axes)
     chosen = sample(random, rows, _PER_LIST * lists)
-    points = np.concatenate([transform.apply(part.astype(np.float32)) for _, part in file.blocks(chosen, 4_096)])
+    parts = []
+    for _, part in file.blocks(chosen, 4_096):
+        parts.append(transform.apply(part.astype(np.float32)))
+        breathe()
+    points = np.concatenate(parts)
     quantizer: Any = faiss.IndexFlatL2(axes)
+    cluster(points, lists, quantizer, breathe)
     ivf: Any = faiss.IndexIVFRaBitQ(quantizer, axes, lists, faiss.METRIC_L2, True, BITS)
-    ivf.cp.niter = _ROUNDS
-    ivf.cp.min_points_per_centroid = 1
-    ivf.cp.max_points_per_centroid = _PER_LIST
-    ivf.cp.seed = _SEED
-    ivf.train(points)
+    ivf.train(points[:1])  # the centroids stand; the codes themselves need no training
     index = faiss.IndexPreTransform(transform, ivf)
     quantizer.this.disown()
     ivf.own_fields = True
@@ -56,11 +61,23 @@ def train(file: VectorFile, rows: npt.NDArray[np.int64], *, threads: int) -> Any
     return index
 
 
+def cluster(points: Floats, lists: int, quantizer: Any, breathe: Callable[[], None]) -> None:
+    """Fills the empty flat quantizer with `lists` centroids of the float32 (m, axes) points, by k-means."""
+    rounds = faiss.Clustering(points.shape[1], lists)
+    rounds.niter = 1
+    rounds.min_points_per_centroid = 1
+    rounds.max_points_per_centroid = _PER_LIST
+    rounds.seed = _SEED
+    for _ in range(_ROUNDS):  # each goes on from the centroids of the one before
+        rounds.train(points, quantizer)
+        breathe()
+
+
 def principal_axes(vectors: Floats, axes: int) -> Any:
     """A FAISS transform float32 (m, dim) → (m, axes): subtracts the mean, keeps the leading principal axes."""
     mean = vectors.mean(axis=0)
     centred = vectors - mean
-    _, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
+    _, directions = np.linalg.eigh(centred.T @ centred)
     matrix = np.ascontiguousarray(directions[:, ::-1][:, :axes].T, dtype=np.float32)
     transform = faiss.LinearTransform(vectors.shape[1], axes, True)
     faiss.copy_array_to_vector(matrix.ravel(), transform.A)

@@ -165,15 +165,13 @@ class VectorFile:
         return vectors
 
     def score(self, query: npt.NDArray[np.float32], rows: Rows) -> Scores:
-        """Cosines float32 (m,) of a unit float32 or float16 (dim,) query with int64 (m,) rows; off by at most 1e-4.
+        """Cosines float32 (m,) of a unit float32 (dim,) query with int64 (m,) rows; off by at most 1e-4.
 
         Raises CacheUnusable for a damaged row.
         """
         if not len(rows):
             return np.empty(0, dtype=np.float32)
-        half = np.asarray(query, dtype=np.float16).reshape(1, -1)
-        scores: Scores = np.asarray(numkong.cdist(half, self.read(rows), "dot"), dtype=np.float32)[0]
-        return scores
+        return _cosines(query, self.read(rows))
 
     def scan(self, query: npt.NDArray[np.float32], first: int, stop: int) -> Scores:
         """As `score`, for the rows first…stop-1, without copying them."""
@@ -182,9 +180,7 @@ class VectorFile:
             return np.empty(0, dtype=np.float32)
         if not self._verified[first:stop].all():
             self._check(np.arange(first, first + len(rows)), rows)
-        half = np.asarray(query, dtype=np.float16).reshape(1, -1)
-        scores: Scores = np.asarray(numkong.cdist(half, rows, "dot"), dtype=np.float32)[0]
-        return scores
+        return _cosines(query, rows)
 
     def blocks(self, rows: Rows | None = None, size: int = 8_192) -> Iterator[tuple[Rows, Half]]:
         """(row numbers, checked float16 vectors) of all rows or of the given increasing ones, `size` at a time."""
@@ -320,3 +316,10 @@ class VectorFile:
         for file in self._files.values():
             os.close(file)
         self._files = {}
+
+
+def _cosines(query: npt.NDArray[np.float32], rows: Half) -> Scores:
+    """Rounding the query to float16 as well moves a cosine by 3e-5 at most, and lets one SIMD kernel do all."""
+    half = numkong.astype(np.asarray(query, dtype=np.float32).reshape(1, -1), "f16")
+    scores: Scores = np.asarray(numkong.cdist(half, rows, "dot"), dtype=np.float32)[0]
+    return scores
