@@ -57,13 +57,15 @@ class Catalogue:
         directory: Path,
         *,
         keep_originals: bool = True,
+        indexes: bool = True,
         policy: Policy | None = None,
         failpoints: Failpoints | None = None,
     ) -> Catalogue:
         """Takes the directory's lock, creates or migrates the database, loads the collections.
 
-        keep_originals: store uploaded bytes by sha256. policy: when search indexes are built, merged, saved.
-        Raises DirectoryLocked, StoreCorrupt, SchemaTooNew, StorageFull.
+        keep_originals: store uploaded bytes by sha256. indexes: False for work that never searches (snapshots,
+        imports): search indexes are neither loaded nor built, and searching raises IndexNotReady. policy: when search
+        indexes are built, merged, saved. Raises DirectoryLocked, StoreCorrupt, SchemaTooNew, StorageFull.
         """
         failpoints = failpoints or NoFailpoints()
         directory = directory.resolve()
@@ -81,7 +83,10 @@ class Catalogue:
             readers = database.Readers(path)
             undo.callback(readers.close)
             catalogue = cls(
-                lock, Store(directory, path, writer, readers, originals, keep_originals, failpoints, policy or Policy())
+                lock,
+                Store(
+                    directory, path, writer, readers, originals, keep_originals, failpoints, policy or Policy(), indexes
+                ),
             )
             undo.pop_all()
         return catalogue

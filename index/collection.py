@@ -357,7 +357,7 @@ class EmbeddedCollection:
     def _load(self, head: Head) -> Bound:
         source = StoredVectors(self._store, head)
         directory = self._store.directory / "index" / str(head.id)
-        index = LiveIndex(source, directory, self._store.policy, self._store.failpoints)
+        index = LiveIndex(source, directory, self._store.policy, self._store.failpoints, load=self._store.indexes)
         keys = index.keys()
         alive = _bitmap(source.keys() if keys is None else keys)
         return Bound(head, index, Fields(alive, lambda: self._metadata(head.id)))

@@ -77,11 +77,12 @@ def unit_query(vector: npt.ArrayLike, dim: int) -> npt.NDArray[np.float32]:
     if isinstance(vector, np.ndarray) and vector.dtype == np.float32 and vector.shape == (dim,):
         square = float(np.dot(vector, vector))
         if 1e-30 < square < 1e30:
-            scaled: npt.NDArray[np.float32] = vector * np.float32(square**-0.5)
+            scaled: npt.NDArray[np.float32] = np.multiply(vector, np.float32(square**-0.5))
             return scaled
     if np.ndim(vector) != 1:
         raise InvalidVector(f"a vector must be {dim} numbers")
-    return unit(vector, dim)[0]
+    row: npt.NDArray[np.float32] = unit(vector, dim)[0]
+    return row
 
 
 def checksum(row: Any) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 from pyroaring import BitMap
 
@@ -164,6 +165,7 @@ class Generation:
         stop = min(len(self._file), first + _MERGE)
         if stop == first:
             return 0
+        faiss.omp_set_num_threads(1)  # of the calling thread: the other cores are left to searches
         batch = self._index.encode(first, stop)
         moved = self._file.keys[first:stop].astype(np.uint32)
         with guard, self._lock.writing():

@@ -33,6 +33,8 @@ from index.vectors import VectorFile
 
 _READ = 4_096  # vectors read from the store at once
 _PILE = 4
+_PATIENCE = 3_600.0  # seconds that `verify` waits for a build
+_GRACE = 5.0  # seconds that `close` waits for the worker
 _RETRY = 60.0  # seconds before work that failed is tried again
 _log = logging.getLogger("lookalike.index")
 
@@ -44,8 +46,13 @@ class _Stopped(Exception):
 class LiveIndex:
     """Searches from any thread; changes come in the order of commit, from the writer alone."""
 
-    def __init__(self, source: StoredVectors, directory: Path, policy: Policy, failpoints: Failpoints) -> None:
-        """Loads what lies in `directory`. Without a usable index a large collection is built behind the scenes."""
+    def __init__(
+        self, source: StoredVectors, directory: Path, policy: Policy, failpoints: Failpoints, *, load: bool = True
+    ) -> None:
+        """Loads what lies in `directory`. Without a usable index a large collection is built behind the scenes.
+
+        load: False for work that never searches; the files stay as they are, and the next load catches up.
+        """
         self.source = source
         self._directory = directory
         self._policy = policy
@@ -65,7 +72,10 @@ class LiveIndex:
         self._retry_at = 0.0
         self._closing = threading.Event()
         self._worker: threading.Thread | None = None
-        self._load()
+        self._asleep = not load
+        self._abandoned = False
+        if load:
+            self._load()
 
     @property
     def kind(self) -> str:
@@ -175,7 +185,8 @@ class LiveIndex:
     def wake(self) -> None:
         """Starts the worker where there is something to do behind the scenes."""
         with self._changing:
-            if self._worker is None and not self._closing.is_set() and self._next() is not None:
+            idle = self._worker is None and not self._asleep and not self._closing.is_set()
+            if idle and self._next() is not None:
                 self._worker = threading.Thread(target=self._work, name="index-worker", daemon=True)
                 self._worker.start()
 
@@ -202,7 +213,14 @@ class LiveIndex:
             self._save(big)
 
     def verify(self) -> Iterator[str]:
-        """One line for each thing wrong between the search index and the store, checking every row."""
+        """One line for each thing wrong between the search index and the store, checking every row.
+
+        Loads the index where that was left out, and waits for a build under way.
+        """
+        if self._asleep:
+            self._asleep = False
+            self._load()
+        self.wait(_PATIENCE)
         with self._changing:
             keys, big = self.keys(), self._big
             if keys is None:
@@ -223,7 +241,11 @@ class LiveIndex:
         self._closing.set()
         worker = self._worker
         if worker is not None and worker is not threading.current_thread():
-            worker.join()
+            worker.join(_GRACE)
+            # Training cannot be interrupted. What it was for is thrown away; its files are swept at the next load.
+            self._abandoned = worker.is_alive()
+        if self._abandoned:
+            return
         if self._big is not None and not discard:
             try:
                 self.save()
@@ -420,8 +442,9 @@ class LiveIndex:
                 self._failure = None
                 self._unsaved = 0
         except BaseException:
-            file.close()
-            shutil.rmtree(directory, ignore_errors=True)
+            if not self._abandoned:
+                file.close()
+                shutil.rmtree(directory, ignore_errors=True)
             raise
         big.save(sequence, self._failpoints)
         self.source.forget(sequence)

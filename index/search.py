@@ -67,29 +67,52 @@ class Searcher:
     def _grouped(
         self, wanted: int, min_score: float, matching: Matching | None, group_by: str, excluded: frozenset[int]
     ) -> list[Match] | None:
-        # Round after round over what is not in a group yet: one with a million members cannot hide the others.
+        best: dict[tuple[bool, object], Match] = {}
+        # Where groups are small the nearest few items fill them all, and no bitmap of groups is needed.
+        count = max(_AT_ONCE, 3 * wanted) + len(excluded)
+        some = self._ranked(count, min_score, matching, excluded)
+        if some is None or not self._join(best, some[0], group_by):
+            return None
+        if len(best) >= wanted or some[1]:
+            return list(best.values())[:wanted]
+        # Then round after round over what is in no group yet: one with a million members cannot hide the others.
         left = self.fields.grouped(group_by)
         if matching is not None:
             left &= matching.keys
         left -= BitMap(excluded)
-        best: dict[tuple[bool, object], Match] = {}
-        while len(best) < wanted and left:
-            count = max(_AT_ONCE, 2 * (wanted - len(best)))
-            scores, keys = self.index.search(self.query, count, Matching(left))
-            pairs = [pair for pair in zip(scores.tolist(), keys.tolist(), strict=True) if pair[0] >= min_score]
-            matches = self._matches(pairs)
-            if matches is None:
-                return None
-            fresh = BitMap()
-            for match in matches:
-                value = group_value(match.item.metadata, group_by)
-                if value is None:
-                    return None
-                name = (isinstance(value, bool), value)
-                if name not in best:
-                    best[name] = Match(match.item, match.score, value)
-                    fresh |= self.fields.group(group_by, value)
-            if len(pairs) < count:
+        seen: set[tuple[bool, object]] = set()
+        while len(best) < wanted:
+            for name in best.keys() - seen:
+                left -= self.fields.group(group_by, best[name].group)
+            seen = set(best)
+            if not left:
                 break
-            left = left - fresh
+            count = max(_AT_ONCE, 2 * (wanted - len(best)))
+            some = self._ranked(count, min_score, Matching(left.copy()), frozenset())
+            if some is None or not self._join(best, some[0], group_by, strict=True):
+                return None
+            if some[1]:
+                break
         return sorted(best.values(), key=lambda match: -match.score)[:wanted]
+
+    def _ranked(
+        self, count: int, min_score: float, matching: Matching | None, excluded: frozenset[int]
+    ) -> tuple[list[Match], bool] | None:
+        """Items best first, and whether there are no more of that score."""
+        scores, keys = self.index.search(self.query, count, matching)
+        pairs = [pair for pair in zip(scores.tolist(), keys.tolist(), strict=True) if pair[0] >= min_score]
+        matches = self._matches([pair for pair in pairs if pair[1] not in excluded])
+        return None if matches is None else (matches, len(pairs) < count)
+
+    @staticmethod
+    def _join(
+        best: dict[tuple[bool, object], Match], matches: list[Match], group_by: str, *, strict: bool = False
+    ) -> bool:
+        """Adds the first of each new group; False where an item that must have a group has none any more."""
+        for match in matches:
+            value = group_value(match.item.metadata, group_by)
+            if value is not None:
+                best.setdefault((isinstance(value, bool), value), Match(match.item, match.score, value))
+            elif strict:
+                return False
+        return True

@@ -27,6 +27,7 @@ class Store:
     keep_originals: bool
     failpoints: Failpoints
     policy: Policy
+    indexes: bool
 
     def release(self, hashes: set[str]) -> None:
         """Removes those originals that no item refers to any more; in the writer thread, a moment later."""

@@ -328,3 +328,45 @@ def test_space_is_given_back(tmp_path: Path) -> None:
 
 def size(directory: Path) -> int:
     return sum(p.stat().st_blocks * 512 for p in directory.rglob("*") if p.is_file())
+
+
+def test_opened_without_indexes(tmp_path: Path) -> None:
+    """Work that never searches leaves the index files alone; the next load catches up with what it wrote."""
+    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    fill(default(catalogue), 0, 100)
+    default(catalogue).index.wait(30)
+    catalogue.close()
+    catalogue = Catalogue.open(tmp_path, policy=SMALL, indexes=False)
+    collection = default(catalogue)
+    fill(collection, 100, 400)
+    collection.delete(["i3", "i103"])
+    assert collection.count(parse_filter({"must": [{"key": "even", "match": True}]})) == 200
+    with pytest.raises(IndexNotReady):
+        collection.search(vector(1))
+    assert list(catalogue.verify()) == []
+    catalogue.close()
+    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    collection = default(catalogue)
+    assert collection.ready
+    assert [best(collection, seed) for seed in (4, 104, 399)] == ["i4", "i104", "i399"]
+    assert collection.search(vector(103)).best_score < 0.9  # type: ignore[operator]
+    catalogue.close()
+
+
+@pytest.mark.slow
+def test_close_does_not_wait_for_a_build(tmp_path: Path) -> None:
+    """A build that cannot be interrupted is left behind by close; its late end harms nobody."""
+    slow = Slow("index.before_build")
+    catalogue = Catalogue.open(tmp_path, policy=SMALL, failpoints=slow)
+    fill(default(catalogue), 0, 100)
+    assert slow.reached.wait(30)
+    began = time.monotonic()
+    catalogue.close()
+    assert time.monotonic() - began < 20
+    again = Catalogue.open(tmp_path, policy=SMALL)
+    assert default(again).index.wait(30)
+    slow.go.set()
+    time.sleep(0.5)
+    assert best(default(again), 42) == "i42"
+    assert list(again.verify()) == []
+    again.close()
