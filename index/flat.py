@@ -84,6 +84,7 @@ class FlatIndex:
         found = np.full((len(vectors), k), -1, np.int64)
         if k < 1 or not len(self):
             return scores, found
+        faiss.omp_set_num_threads(1)  # of the calling thread: one query is no work for a pool of its own
         mask = self._alive[: self._rows]
         if allowed is not None:
             rows = self._find(allowed)

@@ -6,7 +6,8 @@ decided from figures alone, so that it can be tested alone.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 from index.compressed import MIN_COMPRESSED
 
@@ -39,7 +40,8 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """compress_from: vectors from which a compressed index beats exact search; the rest in the sense of `Figures`."""
+    """compress_from: vectors from which a compressed index beats exact search; the rest in the sense of `Figures`.
+    threads: cores a build may use."""
 
     compress_from: int = MIN_COMPRESSED
     merge_from: int = 512
@@ -47,7 +49,7 @@ class Policy:
     growth: float = 2.0
     save_share: float = 0.02
     save_from: int = 20_000
-    threads: int = 2
+    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
 
     def next(self, now: Figures) -> Action | None:
         """What to do next, None when all is well."""
