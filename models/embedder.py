@@ -5,6 +5,8 @@ Batch-only and synchronous; who calls it decides about threads. One session serv
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +19,13 @@ from models.graph import INPUT, OUTPUT, SIDE
 
 Pixels = npt.NDArray[np.uint8]
 Embeddings = npt.NDArray[np.float32]
+
+# Batch sizes a GPU is given.
+BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_TENSORRT = "TensorrtExecutionProvider"
 
 
 class Embedder(Protocol):
@@ -37,17 +46,26 @@ class OnnxEmbedder:
     """Runs an artefact in onnxruntime and checks it against its golden embedding before anything else.
 
     threads: CPU threads of one run. device: "cpu", "cuda", or "auto" (CUDA where it works, else CPU; `providers` tells
-    which). spin: let idle threads spin, for benchmarks only. Raises ArtefactCorrupt and DeviceUnavailable.
+    which). spin: let idle threads spin, for benchmarks only. engine_cache: where TensorRT keeps its engines; without it
+    TensorRT is not used, since it compiles for minutes. Raises ArtefactCorrupt and DeviceUnavailable.
     """
 
-    def __init__(self, artefact: Artefact, *, threads: int, device: str = "cpu", spin: bool = False) -> None:
+    def __init__(
+        self,
+        artefact: Artefact,
+        *,
+        threads: int,
+        device: str = "cpu",
+        spin: bool = False,
+        engine_cache: Path | None = None,
+    ) -> None:
         import onnxruntime
 
         self.name = artefact.name
         self.precision = artefact.precision
         self.fingerprint = artefact.fingerprint
         self.dim = artefact.dim
-        wanted = _providers(onnxruntime.get_available_providers(), device)
+        wanted = wanted_providers(onnxruntime.get_available_providers(), device, engine_cache)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -59,10 +77,12 @@ class OnnxEmbedder:
         except Exception as error:  # onnxruntime raises kinds of its own that it does not export
             reason = str(error).splitlines()[0][:200]
             raise ArtefactCorrupt(f"onnxruntime does not load {artefact.path}: {reason}") from error
+        # It falls back to the CPU without a word, so what the session says is what counts.
         self.providers: list[str] = self._session.get_providers()
-        if device == "cuda" and not self.providers[0].startswith(("CUDA", "Tensorrt")):
+        self._buckets = () if self.providers[0] == _CPU else BUCKETS
+        if device == "cuda" and not self._buckets:
             raise DeviceUnavailable(
-                "CUDA was asked for, but onnxruntime runs on the CPU: check driver and CUDA libraries"
+                "CUDA was asked for, but onnxruntime fell back to the CPU: check the driver and the CUDA libraries"
             )
         found = self._run(golden.golden_picture()[None])[0]
         golden.check(found, golden.unpack(artefact.golden), artefact.precision, str(artefact.path))
@@ -79,8 +99,9 @@ class OnnxEmbedder:
         return unit_rows(self._run(pixels))
 
     def _run(self, pixels: Pixels) -> Embeddings:
-        embeddings: Embeddings = self._session.run([OUTPUT], {INPUT: pixels})[0]
-        return embeddings
+        parts = bucketed(pixels, self._buckets) if self._buckets else [pixels]
+        rows: list[Embeddings] = [self._session.run([OUTPUT], {INPUT: part})[0] for part in parts]
+        return np.concatenate(rows)[: len(pixels)] if self._buckets else rows[0]
 
 
 def unit_rows(embeddings: Embeddings) -> Embeddings:
@@ -92,11 +113,38 @@ def unit_rows(embeddings: Embeddings) -> Embeddings:
     return embeddings
 
 
-def _providers(available: list[str], device: str) -> list[str]:
-    if device == "cpu":
-        return ["CPUExecutionProvider"]
-    if device == "cuda" and "CUDAExecutionProvider" not in available:
+def bucketed(pixels: Pixels, buckets: Sequence[int]) -> Iterator[Pixels]:
+    """Batches of only these sizes (ascending), the last one filled up with black pictures.
+
+    A GPU plans its kernels per batch size: a few sizes are planned once, any size would be planned again and again.
+    """
+    for start in range(0, len(pixels), buckets[-1]):
+        part = pixels[start : start + buckets[-1]]
+        missing = next(size for size in buckets if size >= len(part)) - len(part)
+        yield np.concatenate([part, np.zeros((missing, *part.shape[1:]), np.uint8)]) if missing else part
+
+
+def wanted_providers(available: Sequence[str], device: str, engine_cache: Path | None = None) -> list[Any]:
+    """What to ask onnxruntime for, best first. Raises DeviceUnavailable where `device` is "cuda" and there is none."""
+    if device == "cpu" or (device == "auto" and _CUDA not in available):
+        return [_CPU]
+    if _CUDA not in available:
         raise DeviceUnavailable(
-            "CUDA was asked for, but this onnxruntime has no CUDA: install onnxruntime-gpu (`make setup`)"
+            "CUDA was asked for, but this onnxruntime has no CUDA: run `make setup` on a machine with an NVIDIA driver "
+            "(it installs onnxruntime-gpu), or set LOOKALIKE_DEVICE=cpu"
         )
-    return [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in available]
+    providers: list[Any] = [(_CUDA, {"prefer_nhwc": "1"}), _CPU]
+    if engine_cache is not None and _TENSORRT in available:
+        shape = f"x{SIDE}x{SIDE}x3"
+        tensorrt = {
+            "trt_fp16_enable": "1",
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(engine_cache),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(engine_cache),
+            "trt_profile_min_shapes": f"{INPUT}:1{shape}",
+            "trt_profile_opt_shapes": f"{INPUT}:{BUCKETS[-1]}{shape}",
+            "trt_profile_max_shapes": f"{INPUT}:{BUCKETS[-1]}{shape}",
+        }
+        providers.insert(0, (_TENSORRT, tensorrt))
+    return providers

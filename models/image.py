@@ -15,7 +15,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from models.errors import ImageError, ImageTooLarge, UndecodableImage
-from models.header import Header, read_header
+from models.header import Header, read_header, sniff
+from models.heif import KINDS as HEIF_KINDS
+from models.heif import open_heif
 
 # Part of every fingerprint: a change of what follows makes new vectors incomparable with old ones.
 PREPROCESSING = "pixels-1"
@@ -24,8 +26,9 @@ SIDE = 224
 SHORT_SIDE = 256
 THUMBNAIL_SIDE = 256
 
-# libjpeg may shrink by 2, 4 or 8 while decoding, as long as this much of the short side is left.
-_DRAFT_SIDE = 512
+# libjpeg may shrink by 2, 4 or 8 while decoding, as long as this much of the short side is left. So a photograph of 12
+# megapixels (short side 3,000) goes by 8 and stays at a median cosine of .9987 to the full decode; 256 would give .996.
+_DRAFT_SIDE = 368
 # What is left is averaged down in boxes to no less than this many times the target, then resampled.
 _GAP = 2
 _FILTER = Image.Resampling.BICUBIC
@@ -79,16 +82,17 @@ def decode(
     """
     if crop is not None and not (0 <= crop[0] < crop[2] <= 1 and 0 <= crop[1] < crop[3] <= 1):
         raise ValueError("crop must be left,top,right,bottom with 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
-    header = read_header(data)
-    check_limits(header, limits)
+    kind = sniff(data)
     try:
-        return _decode(data, header, crop or _WHOLE, thumbnail)
+        image, header = _opened(data, kind, limits)
+        with image:
+            return _decode(image, header, crop or _WHOLE, thumbnail)
     except ImageError:
         raise
     except MemoryError as error:
         raise ImageTooLarge("the picture needs more memory than a decoder may use: send a smaller one") from error
     except Exception as error:  # what a decoder raises on damaged bytes has no end: OSError, SyntaxError, struct.error…
-        raise UndecodableImage(f"the {header.kind.upper()} is damaged or cut short") from error
+        raise UndecodableImage(f"the {kind.upper()} is damaged or cut short") from error
 
 
 def check_limits(header: Header, limits: Limits) -> None:
@@ -101,19 +105,30 @@ def check_limits(header: Header, limits: Limits) -> None:
         raise ImageTooLarge(f"the picture has {what}, more than {limits.max_pixels:,} pixels")
 
 
-def _decode(data: bytes | memoryview, header: Header, crop: Box, thumbnail: bool) -> Decoded:
-    with Image.open(io.BytesIO(data), formats=[header.kind.upper()]) as opened:
-        if opened.size != (header.width, header.height):
-            raise UndecodableImage(f"the {header.kind.upper()} is damaged: it tells two sizes")
-        turn = _orientation(opened)
-        region = _as_stored(crop, turn)
-        sides = (region[2] - region[0]) * header.width, (region[3] - region[1]) * header.height
-        if header.kind == "jpeg":
-            shrink = next((by for by in (8, 4, 2) if min(sides) >= by * _DRAFT_SIDE), 1)
-            opened.draft(None, (header.width // shrink, header.height // shrink))
-        opened.load()
-        image = _resizable(opened)
-    reduced = image
+def _opened(data: bytes | memoryview, kind: str, limits: Limits) -> tuple[Image.Image, Header]:
+    """The picture within limits, its pixels not decoded yet."""
+    if kind in HEIF_KINDS:
+        image = open_heif(data, kind)
+        header = Header(kind, *image.size, frames=getattr(image, "n_frames", 1))
+        check_limits(header, limits)
+        return image, header
+    header = read_header(data)
+    check_limits(header, limits)  # before Pillow, whose WebP decoder takes memory for the canvas as it opens
+    image = Image.open(io.BytesIO(data), formats=[kind.upper()])
+    if image.size != (header.width, header.height):
+        raise UndecodableImage(f"the {kind.upper()} is damaged: it tells two sizes")
+    return image, header
+
+
+def _decode(opened: Image.Image, header: Header, crop: Box, thumbnail: bool) -> Decoded:
+    turn = _orientation(opened)
+    region = _as_stored(crop, turn)
+    sides = (region[2] - region[0]) * header.width, (region[3] - region[1]) * header.height
+    if header.kind == "jpeg":
+        shrink = next((by for by in (8, 4, 2) if min(sides) >= by * _DRAFT_SIDE), 1)
+        opened.draft(None, (header.width // shrink, header.height // shrink))
+    opened.load()
+    image = reduced = _resizable(opened)
     by = max(1, int(min(sides) * image.width / header.width / (_GAP * SHORT_SIDE)))
     if crop != _WHOLE:
         reduced = image.crop(_pixels_of(region, image.size))
