@@ -96,6 +96,7 @@ def _insert_new(connection: apsw.Connection, target: Head, batch: Batch, now: fl
     change = Change(target.id, seq=seq)
     change.added = list(range(first, first + len(batch)))
     change.vectors = batch.data
+    change.ids = list(batch.ids)
     change.metadata = dict(zip(change.added, batch.metadata, strict=True))
     items.finish(connection, change, next_key=first + len(batch), count=count, size=target.bytes + size)
     return change

@@ -304,6 +304,9 @@ class EmbeddedCollection:
         """The lean search: ids and scores only, best first. Same scores and errors as `search`."""
         bound = self._bound
         scores, keys = bound.index.search(unit_query(vector, bound.head.dim), limit)
+        names = bound.index.names(keys)
+        if names is not None:
+            return list(zip(names, scores.tolist(), strict=True))
         with self._store.readers.connection() as connection:
             ids = items.ids_by_key(connection, bound.head.id, keys.tolist())
         return [(ids[key], score) for key, score in zip(keys.tolist(), scores.tolist(), strict=True) if key in ids]
@@ -348,7 +351,7 @@ class EmbeddedCollection:
             if change.added or change.removed:
                 vectors = stack(change.vectors, bound.head.dim)
                 added, removed = np.array(change.added, np.int64), np.array(change.removed, np.int64)
-                bound.index.apply(added, vectors, removed, change.seq)
+                bound.index.apply(added, vectors, change.ids, removed, change.seq)
         except Exception as error:  # noqa: BLE001 - whatever it was, the store is right and the rest is made from it again
             bound.index.distrust(error)
             bound.fields.reset(_bitmap(bound.index.source.keys()))

@@ -8,7 +8,7 @@ which the compressed index covers them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from index.compressed import CompressedIndex
 from index.encoding import Stored
 from index.failpoints import Failpoints
 from index.fields import Matching
+from index.names import NameFile
 from index.rwlock import ReadWriteLock
 from index.stored import Keys
 from index.types import Vector
@@ -34,8 +35,11 @@ _FEW = 1_500  # up to so many items that pass a filter, comparing each of them c
 class Generation:
     """Searches from any thread; `append`, `remove` and `merge` are kept apart by the caller."""
 
-    def __init__(self, directory: Path, file: VectorFile, index: CompressedIndex, *, saved: int = -1) -> None:
+    def __init__(
+        self, directory: Path, file: VectorFile, names: NameFile, index: CompressedIndex, *, saved: int = -1
+    ) -> None:
         self.directory = directory
+        self._names = names
         self.saved = saved  # sequence of the index file on disk, -1 while there is none
         self._file = file
         self._index = index
@@ -50,17 +54,24 @@ class Generation:
         try:
             index = CompressedIndex.load(directory / _INDEX, file, fingerprint=token, dim=dim)
             file.truncate(index.indexed)
+            names = NameFile(directory, rows=index.indexed)
         except BaseException:
             file.close()
             raise
-        return cls(directory, file, index, saved=index.sequence)
+        return cls(directory, file, names, index, saved=index.sequence)
 
     @classmethod
     def build(
-        cls, directory: Path, file: VectorFile, *, threads: int, progress: Callable[[int, int], None]
+        cls,
+        directory: Path,
+        file: VectorFile,
+        names: NameFile,
+        *,
+        threads: int,
+        progress: Callable[[int, int], None],
     ) -> Generation:
-        """Trains and fills a compressed index over the rows the file has now."""
-        return cls(directory, file, CompressedIndex.build(file, threads=threads, progress=progress))
+        """Trains and fills a compressed index over the rows the files have now."""
+        return cls(directory, file, names, CompressedIndex.build(file, threads=threads, progress=progress))
 
     def __len__(self) -> int:
         return self._index.count + self.tail - len(self._tail_dead)
@@ -99,13 +110,12 @@ class Generation:
         """(memory of the compressed index, bytes of the vector file on disk)."""
         return self._index.nbytes, self._file.nbytes
 
-    def append(self, keys: Keys, vectors: Stored) -> None:
+    def append(self, keys: Keys, vectors: Stored, ids: Sequence[str]) -> None:
         """Searchable on return. Keys that are not above `last_key` are there already and passed over."""
-        fresh = keys > self._file.last_key
-        if fresh.all():
-            self._file.append(keys, vectors)
-        elif fresh.any():
-            self._file.append(keys[fresh], vectors[fresh])
+        known = int(np.searchsorted(keys, self._file.last_key, "right"))
+        if known < len(keys):
+            self._names.append(keys[known:], ids[known:])  # first: whoever finds a row may ask for its name
+            self._file.append(keys[known:], vectors[known:])
 
     def remove(self, keys: Keys) -> None:
         """Never found again on return. Unknown keys are passed over."""
@@ -121,11 +131,10 @@ class Generation:
         tail = keys[covered:]
         return np.concatenate([self._index.alive(), tail[~np.isin(tail, self._tail_dead.to_array())]])
 
-    def rows_after(self, key: int) -> tuple[Keys, Stored]:
-        """Keys above `key` that are alive, with their vectors."""
-        keys = self.alive()
-        keys = keys[np.searchsorted(keys, key, "right") :]
-        return keys, self._file.read(self._file.find(keys))
+    def names(self, keys: Keys) -> list[str] | None:
+        """Ids of keys; None where one is not here. Raises CacheUnusable."""
+        rows = self._file.find(keys)
+        return None if (rows < 0).any() else self._names.read(rows, keys)
 
     def search(self, query: Vector, k: int, matching: Matching | None) -> tuple[Vector, Keys]:
         """query float32 (dim,), unit → scores float32 (m,) descending, keys int64 (m,), m <= k."""
@@ -179,6 +188,7 @@ class Generation:
     def save(self, sequence: int, failpoints: Failpoints) -> None:
         """Writes rows, then the index file, as of `sequence` at least. Not beside `merge`."""
         self._file.sync()
+        self._names.sync()
         failpoints.hit("index.before_save")
         self._index.save(self.directory / _INDEX, sequence=sequence)
         self.saved = sequence
@@ -187,13 +197,19 @@ class Generation:
     def verify(self) -> None:
         """Reads and checks every row. Raises CacheUnusable."""
         self._file.verify()
+        keys = self._file.keys
+        for start in range(0, len(keys), _MERGE):
+            rows = np.arange(start, min(start + _MERGE, len(keys)), dtype=np.int64)
+            self._names.read(rows, keys[rows])
 
     def close(self) -> None:
+        """Gives the files back. Searches that still run keep their mapping."""
         self._file.close()
+        self._names.close()
 
     def discard(self) -> None:
-        """Closes, and removes the directory. Searches that still run keep their mapping."""
-        self._file.close()
+        """Closes, and removes the directory."""
+        self.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _selection(self, matching: Matching) -> Any:

@@ -62,6 +62,7 @@ class Change:
     collection: int
     added: list[int] = field(default_factory=list)
     vectors: list[Stored] | Stored = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)  # of the added
     metadata: dict[int, str] = field(default_factory=dict)  # by key: new items and changed metadata
     removed: list[int] = field(default_factory=list)
     orphans: set[str] = field(default_factory=set)  # sha256 that lost an item
@@ -183,13 +184,18 @@ def vector(connection: apsw.Connection, vid: int) -> tuple[int, bytes]:
     return crc, data
 
 
-def vectors_after(connection: apsw.Connection, collection: int, after: int, limit: int) -> list[tuple[int, int, bytes]]:
-    """(key, crc, bytes) of up to `limit` stored vectors with greater keys, in the order of keys."""
-    sql = "SELECT vid, crc, data FROM vectors WHERE vid > ? AND vid <= ? ORDER BY vid LIMIT ?"
+def vectors_after(
+    connection: apsw.Connection, collection: int, after: int, limit: int
+) -> list[tuple[int, int, bytes, str]]:
+    """(key, crc, bytes, id) of up to `limit` stored vectors with greater keys, in the order of keys."""
+    sql = (
+        "SELECT v.vid, v.crc, v.data, i.id FROM vectors AS v CROSS JOIN items AS i ON i.vid = v.vid"
+        " WHERE v.vid > ? AND v.vid <= ? ORDER BY v.vid LIMIT ?"
+    )
     found: list[Any] = connection.execute(
         sql, (vid_of(collection, after), vid_of(collection, KEY_MASK), limit)
     ).fetchall()
-    return [(vid & KEY_MASK, crc, data) for vid, crc, data in found]
+    return [(vid & KEY_MASK, crc, data, id) for vid, crc, data, id in found]
 
 
 def metadata_texts(connection: apsw.Connection, collection: int) -> Iterator[tuple[int, str]]:
@@ -239,6 +245,7 @@ def put(
         pending.add(vid, entry, item, change.seq)
         known[entry.id] = Row(vid, item, entry.metadata, entry.size)
         change.added.append(next_key)
+        change.ids.append(entry.id)
         vectors.append(entry.data)
         change.metadata[next_key] = entry.metadata
         size += entry.size

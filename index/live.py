@@ -12,7 +12,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from index.failpoints import Failpoints
 from index.fields import Matching
 from index.flat import FlatIndex
 from index.generation import Generation
+from index.names import NameFile
 from index.policy import Action, Figures, Policy
 from index.rwlock import ReadWriteLock
 from index.stored import Keys, StoredVectors
@@ -125,14 +126,17 @@ class LiveIndex:
                 return self._big.alive()
             return None if self._flat is None else self._flat.keys
 
-    def apply(self, added: Keys, vectors: Stored, removed: Keys, sequence: int) -> None:
-        """Follows a committed change. added: increasing keys with stored vectors (n, dim); removed: any keys."""
+    def apply(self, added: Keys, vectors: Stored, ids: Sequence[str], removed: Keys, sequence: int) -> None:
+        """Follows a committed change.
+
+        added: increasing keys with stored vectors (n, dim) and ids; removed: any keys.
+        """
         with self._changing:
             self._sequence = max(self._sequence, sequence)
             if self._removed is not None:
                 self._removed |= BitMap(removed.tolist())
             if self._big is not None:
-                self._big.append(added, vectors)
+                self._big.append(added, vectors, ids)
                 self._big.remove(removed)
                 self._unsaved += len(added) + len(removed)
             elif self._flat is not None:
@@ -168,6 +172,16 @@ class LiveIndex:
             found, found_keys = flat.search(query[None], min(k, len(flat)), among)
         known = found_keys[0] >= 0
         return _clipped(found[0][known]), found_keys[0][known]
+
+    def names(self, keys: Keys) -> list[str] | None:
+        """Ids of keys a search has just found, without SQL; None where only the store knows them."""
+        big = self._big
+        if big is None:
+            return None
+        try:
+            return big.names(keys)
+        except CacheUnusable as error:
+            raise self.distrust(error, big) from error
 
     def distrust(self, error: Exception, seen: Generation | None = None) -> IndexNotReady:
         """The structure that serves is wrong: nothing is searched until it is rebuilt from the store."""
@@ -302,10 +316,10 @@ class LiveIndex:
     def _append_rest(self, big: Generation) -> int:
         count = 0
         while True:
-            keys, vectors = self.source.after(max(big.last_key, 0), _READ)
+            keys, vectors, ids = self.source.after(max(big.last_key, 0), _READ)
             if not len(keys):
                 return count
-            big.append(keys, vectors)
+            big.append(keys, vectors, ids)
             count += len(keys)
 
     def _generations(self) -> list[Path]:
@@ -409,7 +423,7 @@ class LiveIndex:
 
     def _fill(self, flat: FlatIndex) -> int:
         self._check_stopped()
-        keys, vectors = self.source.after(flat.last_key, _READ)
+        keys, vectors, _ = self.source.after(flat.last_key, _READ)
         flat.add(keys, vectors)
         return len(keys)
 
@@ -418,16 +432,18 @@ class LiveIndex:
         directory = self._directory / f"{max(numbers, default=0) + 1:06}"
         total = max(1, self.source.now().count)
         file = VectorFile.create(directory, dim=self._dim, fingerprint=self.source.head.token)
+        names = NameFile(directory)
         try:
             while True:
                 self._check_stopped()
-                keys, vectors = self.source.after(max(file.last_key, 0), _READ)
+                keys, vectors, ids = self.source.after(max(file.last_key, 0), _READ)
                 if not len(keys):
                     break
+                names.append(keys, ids)
                 file.append(keys, vectors)
                 self._progress = 0.3 * min(1.0, len(file) / total)
             self._failpoints.hit("index.before_build")
-            big = Generation.build(directory, file, threads=self._policy.threads, progress=self._report)
+            big = Generation.build(directory, file, names, threads=self._policy.threads, progress=self._report)
             # What was written meanwhile comes over in rounds: the last one, with changes kept away, is short.
             while self._append_rest(big):
                 self._check_stopped()
@@ -444,6 +460,7 @@ class LiveIndex:
         except BaseException:
             if not self._abandoned:
                 file.close()
+                names.close()
                 shutil.rmtree(directory, ignore_errors=True)
             raise
         big.save(sequence, self._failpoints)

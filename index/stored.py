@@ -25,20 +25,20 @@ class StoredVectors:
     store: Store
     head: Head
 
-    def after(self, key: int, limit: int) -> tuple[Keys, Stored]:
-        """Keys int64 (n,) above `key`, increasing, with their vectors (n, dim); n <= limit, 0 at the end.
+    def after(self, key: int, limit: int) -> tuple[Keys, Stored, list[str]]:
+        """Keys int64 (n,) above `key`, increasing, with their vectors (n, dim) and ids; n <= limit, 0 at the end.
 
         Raises StoreCorrupt, naming the item.
         """
         with self.store.readers.connection() as connection:
             rows = items.vectors_after(connection, self.head.id, key, limit)
-            for one, crc, data in rows:
-                if not sound(crc, data, self.head.dim):
-                    id = items.ids_by_key(connection, self.head.id, [one]).get(one, "?")
-                    raise damaged(id, self.head.name)
-        keys = np.array([one for one, _, _ in rows], np.int64)
-        blob = b"".join(data for _, _, data in rows)
-        return keys, np.frombuffer(blob, stored_type(self.head.dim)).reshape(len(rows), self.head.dim)
+        for _, crc, data, id in rows:
+            if not sound(crc, data, self.head.dim):
+                raise damaged(id, self.head.name)
+        keys = np.array([one for one, _, _, _ in rows], np.int64)
+        blob = b"".join(data for _, _, data, _ in rows)
+        vectors = np.frombuffer(blob, stored_type(self.head.dim)).reshape(len(rows), self.head.dim)
+        return keys, vectors, [id for _, _, _, id in rows]
 
     def keys(self) -> Keys:
         """All keys, in no order."""

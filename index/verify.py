@@ -64,12 +64,10 @@ def _vectors(store: Store, head: items.Head) -> Iterator[Finding]:
     while True:
         with store.readers.connection() as connection:
             rows = items.vectors_after(connection, head.id, after, _AT_ONCE)
-            bad = [key for key, crc, data in rows if not sound(crc, data, head.dim)]
-            names = items.ids_by_key(connection, head.id, bad)
-        for key in bad:
-            if key in names:  # else removed meanwhile
+        for _, crc, data, id in rows:
+            if not sound(crc, data, head.dim):
                 problem = "the stored vector does not match its checksum; upload the item again, or delete it"
-                yield Finding(f"item {head.name}/{names[key]}", problem)
+                yield Finding(f"item {head.name}/{id}", problem)
         if not rows:
             break
         after = rows[-1][0]

@@ -136,24 +136,25 @@ def test_unusable_files_are_rebuilt(tmp_path: Path, damage: str) -> None:
     catalogue.close()
 
 
-def test_damaged_row_is_noticed_at_first_use(tmp_path: Path) -> None:
-    """A row of the vector file that changed on disk is not scored: the index is rebuilt and answers again."""
+@pytest.mark.parametrize(("name", "place"), [("rows", 4096 + 100 * 128 + 5), ("names", 100 * 132 + 6)])
+def test_damaged_row_is_noticed_at_first_use(tmp_path: Path, name: str, place: int) -> None:
+    """A vector or an id that changed in the files is not answered from: the index is rebuilt and answers again."""
     catalogue = Catalogue.open(tmp_path, policy=SMALL)
     fill(default(catalogue), 0, 200)
     default(catalogue).index.wait(30)
     catalogue.close()
-    (file,) = tmp_path.glob("index/*/*/rows")
+    (file,) = tmp_path.glob(f"index/*/*/{name}")
     raw = bytearray(file.read_bytes())
-    raw[4096 + 100 * 128 + 5] ^= 0x41
+    raw[place] ^= 0x41
     file.write_bytes(raw)
     catalogue = Catalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     assert collection.ready
     assert [finding.subject for finding in catalogue.verify()] == ["index default"]
     with pytest.raises(IndexNotReady):
-        collection.search(vector(100))
+        collection.nearest(vector(100), 1)
     assert collection.index.wait(30)
-    assert best(collection, 100) == "i100"
+    assert collection.nearest(vector(100), 1)[0][0] == best(collection, 100) == "i100"
     assert list(catalogue.verify()) == []
     catalogue.close()
 
