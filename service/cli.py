@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from service.commands import importing, model, search, serve
+from service.commands import importing, model, search, serve, upkeep
 
 INTERRUPTED = 130
 
@@ -25,6 +25,7 @@ EXPECTED = frozenset(
         "service.owner.OwnerError",
         "service.problems.Problem",
         "service.settings.SettingsError",
+        "service.vector_files.VectorFileError",
     )
 )
 
@@ -39,6 +40,8 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command("import")(importing.import_)
 app.command()(search.search)
+app.command()(upkeep.verify)
+app.add_typer(upkeep.app, name="snapshot")
 app.add_typer(model.app, name="model")
 
 

@@ -108,6 +108,16 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         await runtime.close()
 
 
+async def ask_owner(settings: Settings, locked: DirectoryLocked, path: str, body: Mapping[str, Any]) -> Any:
+    """Has the server that owns the directory do work on the whole catalogue, however long it takes.
+
+    Raises OwnerError, RequestFailed, ServerLost.
+    """
+    note = await _reachable(settings, locked)
+    async with _client(note.url, token=note.token, timeout=None) as http:
+        return await Api(http).call("POST", path, json=dict(body))
+
+
 async def _reachable(settings: Settings, locked: DirectoryLocked) -> Note:
     """The note of the server that holds the lock. Raises OwnerError."""
     who = f"process {locked.pid}" if locked.pid else "another process"
@@ -133,7 +143,7 @@ async def _reachable(settings: Settings, locked: DirectoryLocked) -> Note:
     return note
 
 
-def _client(url: str, *, token: str | None, timeout: float = TIMEOUT_S) -> httpx.AsyncClient:
+def _client(url: str, *, token: str | None, timeout: float | None = TIMEOUT_S) -> httpx.AsyncClient:
     headers: Mapping[str, str] = {"Authorization": f"Bearer {token}"} if token else {}
     # No proxy: the note names this very machine.
     return httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, trust_env=False)

@@ -114,3 +114,31 @@ def plain_progress(tally: Tally) -> str:
     left = f"  {(tally.total - tally.handled) / speed:.0f} s left" if speed > 0 else ""
     bad = f"  {len(tally.bad):,} bad" if tally.bad else ""
     return f"{tally.handled:,}/{tally.total:,}  {tally.images_per_second:.1f} images/s{left}{bad}"
+
+
+class Gauge:
+    """Progress of one long step as `gauge(done, total)`: a bar on a terminal, nothing elsewhere or when `quiet`."""
+
+    def __init__(self, console: Console, what: str, *, quiet: bool = False) -> None:
+        self._console = console
+        self._what = what
+        self._progress: Progress | None = None
+        self._quiet = quiet or not console.is_terminal
+
+    def __enter__(self) -> Gauge:
+        if not self._quiet:
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), TimeRemainingColumn(compact=True))
+            self._progress = Progress(*columns, console=self._console, transient=True)
+            self._progress.start()
+            self._progress.add_task(self._what, total=None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], completed=done, total=total)

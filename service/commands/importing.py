@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.commands.common import CollectionOption, DataDir, Json, run_async, settings_for
-from service.terminal import Meter, err, out, print_json
+from service.commands.upkeep import whole
+from service.terminal import Gauge, Meter, err, out, print_json
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,21 +20,39 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 INTERRUPTED = 130
+VECTOR_FILES = (".npy", ".parquet")
+WORDS = {"created": "new", "replaced": "changed", "unchanged": "unchanged"}
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder of pictures, with everything below it.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="A folder of pictures, or a .npy or .parquet file of ready vectors."),
+    ],
     collection: CollectionOption = "default",
+    ids: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For .npy: a .txt or .jsonl with an id per row. [the file of the same name]"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="For vectors that another model made: its name. [the collection's model]"),
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Import a folder; again, and only what is new or changed is embedded.
+    """Import a folder of pictures; again, and only what is new or changed is embedded. Or ready vectors from a file.
 
     Ids are paths below the folder without extension, / as :. Exit code 1 when a file was bad; the rest is imported.
 
     Example: lookalike import ~/photos --collection holidays
     """
     settings = settings_for(data_dir=data_dir)
+    if source.suffix in VECTOR_FILES and not source.is_dir():
+        _import_vectors(settings, source, collection, ids, model, json)
+        return
+    if ids is not None or model is not None:
+        raise typer.BadParameter("--ids and --model are for files of vectors")
 
     from service import folder
 
@@ -95,3 +114,40 @@ def _show(tally: Tally, ignored: int, collection: str) -> None:
     if tally.interrupted:
         left = tally.total - tally.handled
         err().print(f"stopped with {left:,} to go; what is done is kept, run the command again to continue")
+
+
+def _import_vectors(
+    settings: Settings, source: Path, collection: str, ids: Path | None, model: str | None, json: bool
+) -> None:
+    from service import upkeep
+
+    file, named = source.absolute(), None if ids is None else ids.absolute()
+
+    def default() -> upkeep.Model:
+        from models import artefact
+
+        precision = artefact.resolve_precision(settings.precision, settings.device)
+        found = artefact.find(settings.models, model=settings.model, precision=precision)
+        return {"model": f"{found.name}-{found.precision}", "fingerprint": found.fingerprint, "dim": found.dim}
+
+    with Gauge(err(), "importing", quiet=json) as gauge:
+        done = whole(
+            settings,
+            lambda catalogue: upkeep.import_vectors(
+                catalogue, file, collection, ids=named, default=default, foreign=model, progress=gauge
+            ),
+            "/admin/vectors",
+            {
+                "file": str(file),
+                "collection": collection,
+                "ids": None if named is None else str(named),
+                "foreign": model,
+            },
+            create=True,
+        )
+    if json:
+        print_json(done)
+        return
+    told = [f"{done[kind]:,} {word}" for kind, word in WORDS.items() if done[kind] or kind == "created"]
+    speed = done["total"] / done["seconds"] if done["seconds"] else 0
+    out().print(f"[bold]{collection}[/]  {', '.join(told)}  [dim]{done['seconds']:.1f} s, {speed:,.0f} vectors/s[/]")

@@ -35,7 +35,7 @@ class Strict(BaseModel):
 
 
 class SnapshotRequest(Strict):
-    file: Path
+    file: str
     force: bool = False
 
 
@@ -44,9 +44,9 @@ class VerifyRequest(Strict):
 
 
 class VectorsRequest(Strict):
-    file: Path
+    file: str
     collection: str
-    ids: Path | None = None
+    ids: str | None = None
     foreign: str | None = None
 
 
@@ -55,7 +55,7 @@ async def snapshot(request: Request, runtime: Loaded) -> Response:
     """Writes a snapshot to a path of this machine."""
     holder(request)
     asked = await read_json(request, SnapshotRequest)
-    return await _done(runtime, lambda: upkeep.snapshot(runtime.catalogue, asked.file, force=asked.force))
+    return await _done(runtime, lambda: upkeep.snapshot(runtime.catalogue, Path(asked.file), force=asked.force))
 
 
 @router.post("/verify")
@@ -75,9 +75,9 @@ async def vectors(request: Request, runtime: Loaded) -> Response:
         runtime,
         lambda: upkeep.import_vectors(
             runtime.catalogue,
-            asked.file,
+            Path(asked.file),
             asked.collection,
-            ids=asked.ids,
+            ids=None if asked.ids is None else Path(asked.ids),
             foreign=asked.foreign,
             default=lambda: model_of(runtime.networks.default),
         ),
