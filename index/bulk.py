@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import apsw
 import numpy as np
 
-from index import items
+from index import heads, items
 from index.encoding import Stored, check_id, checksum, encode_metadata, stored_type, unit
 from index.errors import InvalidVector
-from index.items import Change, Head, Prepared
+from index.heads import Head
+from index.items import Change, Prepared
 from index.types import Imported, Metadata, Vector
 
 
@@ -74,9 +75,9 @@ def insert(connection: apsw.Connection, target: Head, batch: Batch, now: float) 
 
 
 def _insert_new(connection: apsw.Connection, target: Head, batch: Batch, now: float) -> Change:
-    target = items.current(connection, target)
+    target = heads.current(connection, target)
     first, seq = target.next_key, target.seq + 1
-    vid = items.vid_of(target.id, first)
+    vid = heads.vid_of(target.id, first)
     each = batch.data.shape[1] * batch.data.itemsize + 200
     connection.executemany(
         "INSERT INTO items (vid, collection, id, metadata, size, created_at, updated_at, seq)"
@@ -98,5 +99,5 @@ def _insert_new(connection: apsw.Connection, target: Head, batch: Batch, now: fl
     change.vectors = batch.data
     change.ids = list(batch.ids)
     change.metadata = dict(zip(change.added, batch.metadata, strict=True))
-    items.finish(connection, change, next_key=first + len(batch), count=count, size=target.bytes + size)
+    heads.finish(connection, target.id, seq=seq, next_key=first + len(batch), count=count, size=target.bytes + size)
     return change

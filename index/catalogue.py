@@ -13,13 +13,13 @@ from pathlib import Path
 
 import apsw
 
-from index import backup, database, items
+from index import backup, database, heads, items
 from index.backup import Progress, Snapshot
 from index.collection import EmbeddedCollection
 from index.encoding import check_name
 from index.errors import CollectionNotFound, StoreClosed
 from index.failpoints import Failpoints, NoFailpoints
-from index.items import Head
+from index.heads import Head
 from index.live import LiveIndex
 from index.lock import DirectoryLock
 from index.migrations import migrate
@@ -45,7 +45,7 @@ class Catalogue:
         self._closing = threading.Event()
         self._work = threading.Event()
         with store.readers.connection() as connection:
-            found = items.heads(connection)
+            found = heads.heads(connection)
         _sweep_indexes(store.directory / "index", {head.id for head in found})
         self._collections = {head.name: EmbeddedCollection(store, head) for head in found}
         self._keeper = threading.Thread(target=self._keep, name="store-keeper", daemon=True)
@@ -100,7 +100,7 @@ class Catalogue:
 
             def run(connection: apsw.Connection) -> Head:
                 _insert(connection, name, model, fingerprint, dim)
-                return items.head(connection, name)
+                return heads.head(connection, name)
 
             made = EmbeddedCollection(self._store, self._store.writer.call(run))
             self._collections[name] = made
@@ -146,13 +146,13 @@ class Catalogue:
         """
 
         def run(connection: apsw.Connection) -> Head:
-            old = items.head(connection, name)
+            old = heads.head(connection, name)
             _drop(connection, name)
             _insert(connection, name, model or old.model, fingerprint or old.fingerprint, dim or old.dim)
             if fingerprint in (None, old.fingerprint):
                 sql = "UPDATE collections SET score_threshold = ?, created_at = ? WHERE name = ? AND NOT dropped"
                 connection.execute(sql, (old.score_threshold, old.created_at, name))
-            return items.head(connection, name)
+            return heads.head(connection, name)
 
         retired: list[LiveIndex] = []
         with self._guard:
@@ -231,9 +231,9 @@ class Catalogue:
 
     def _purge(self) -> None:
         with self._store.readers.connection() as connection:
-            more = items.dropped(connection)
+            more = heads.dropped(connection)
         while more and not self._closing.is_set():
-            more, hashes = self._store.writer.call(lambda connection: items.purge(connection, _PURGE))
+            more, hashes = self._store.writer.call(lambda connection: heads.purge(connection, _PURGE))
             self._store.release(hashes)
 
     def _vacuum(self) -> None:
@@ -264,5 +264,5 @@ def _insert(connection: apsw.Connection, name: str, model: str, fingerprint: str
 
 
 def _drop(connection: apsw.Connection, name: str) -> None:
-    items.head(connection, name)
+    heads.head(connection, name)
     connection.execute("UPDATE collections SET dropped = 1 WHERE name = ? AND NOT dropped", (name,))

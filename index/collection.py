@@ -19,7 +19,7 @@ import apsw
 import numpy as np
 from pyroaring import BitMap
 
-from index import bulk, items
+from index import bulk, heads, items
 from index.bulk import Batch
 from index.column import bitmap
 from index.encoding import (
@@ -42,7 +42,8 @@ from index.errors import (
 )
 from index.fields import Fields, Matching
 from index.filters import Filter
-from index.items import Change, Head, Prepared
+from index.heads import Head
+from index.items import Change, Prepared
 from index.live import LiveIndex
 from index.search import Searcher
 from index.store import Store
@@ -122,10 +123,10 @@ class EmbeddedCollection:
         """None: back to what is calibrated, or the model's."""
 
         def run(connection: apsw.Connection) -> Head:
-            items.head(connection, self._name)
+            heads.head(connection, self._name)
             sql = "UPDATE collections SET score_threshold = ? WHERE name = ? AND NOT dropped"
             connection.execute(sql, (threshold, self._name))
-            return items.head(connection, self._name)
+            return heads.head(connection, self._name)
 
         self._store.writer.call(run, self._rehead)
 
@@ -179,7 +180,7 @@ class EmbeddedCollection:
         encode_metadata(patch)
 
         def run(connection: apsw.Connection) -> tuple[Change, Item]:
-            head = items.head(connection, self._name)
+            head = heads.head(connection, self._name)
             row = items.row_by_id(connection, head.id, self._name, id)
             merged = encode_metadata(merge_patch(row.item.metadata, patch))
             if merged == row.metadata:
@@ -193,7 +194,7 @@ class EmbeddedCollection:
         wanted = list(dict.fromkeys(ids))
 
         def run(connection: apsw.Connection) -> Change:
-            head = items.head(connection, self._name)
+            head = heads.head(connection, self._name)
             return items.remove(connection, head, list(items.rows_by_id(connection, head.id, wanted).values()))
 
         return len(self._store.writer.call(run, self._apply).removed)
@@ -206,7 +207,7 @@ class EmbeddedCollection:
         while keys := [key for _, key in zip(range(_DELETE), found, strict=False)]:
 
             def run(connection: apsw.Connection, keys: list[int] = keys) -> Change:
-                head = items.head(connection, self._name)
+                head = heads.head(connection, self._name)
                 if head.id != bound.head.id:
                     return Change(head.id)  # emptied meanwhile
                 rows = items.rows_by_key(connection, head.id, keys).values()
@@ -325,7 +326,7 @@ class EmbeddedCollection:
 
     def _head(self) -> Head:
         with self._store.readers.connection() as connection:
-            return items.head(connection, self._name)
+            return heads.head(connection, self._name)
 
     def _matching(self, bound: Bound, filter: Filter) -> Matching:
         return bound.fields.matching(filter)

@@ -228,3 +228,10 @@ def best(scores: Vector, keys: Keys, k: int) -> tuple[Vector, Keys]:
         scores, keys = scores[cut], keys[cut]
     order = np.lexsort((keys, -scores))[:k]
     return scores[order], keys[order]
+
+
+def clipped(scores: Vector) -> Vector:
+    """Descending scores inside -1…1, past which rounding may lead."""
+    if len(scores) and (scores[0] > 1.0 or scores[-1] < -1.0):
+        return np.clip(scores, -1.0, 1.0)
+    return scores

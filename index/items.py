@@ -14,11 +14,10 @@ import apsw
 import numpy as np
 
 from index.encoding import Stored, decode_metadata
-from index.errors import CollectionNotFound, ItemNotFound, ModelMismatch, StoreCorrupt
+from index.errors import ItemNotFound, StoreCorrupt
+from index.heads import KEY_BITS, KEY_MASK, Head, current, finish, vid_of
 from index.types import Item, Media, Written
 
-KEY_BITS = 40
-KEY_MASK = (1 << KEY_BITS) - 1
 _COLUMNS = "vid, id, metadata, width, height, format, bytes, sha256, created_at, updated_at, size"
 _CHUNK = 100  # keys per statement
 
@@ -71,71 +70,6 @@ class Change:
     @property
     def empty(self) -> bool:
         return not (self.added or self.removed or self.metadata)
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A collection's row."""
-
-    id: int
-    name: str
-    model: str
-    fingerprint: str
-    dim: int
-    score_threshold: float | None
-    created_at: float
-    next_key: int
-    count: int
-    bytes: int
-    seq: int
-    token: str
-    replay_from: int
-
-
-_HEAD = (
-    "id, name, model, fingerprint, dim, score_threshold, created_at, next_key, count, bytes, seq, token, replay_from"
-)
-
-
-def heads(connection: apsw.Connection) -> list[Head]:
-    """Every collection that is not dropped, by name."""
-    rows: list[Any] = connection.execute(f"SELECT {_HEAD} FROM collections WHERE NOT dropped ORDER BY name").fetchall()
-    return [Head(*row) for row in rows]
-
-
-def head(connection: apsw.Connection, name: str) -> Head:
-    """Raises CollectionNotFound."""
-    sql = f"SELECT {_HEAD} FROM collections WHERE name = ? AND NOT dropped"
-    found: list[Any] = connection.execute(sql, (name,)).fetchall()
-    if found:
-        return Head(*found[0])
-    raise CollectionNotFound(f"no collection {name!r}; create it first")
-
-
-def head_by_id(connection: apsw.Connection, collection: int) -> Head:
-    """Raises CollectionNotFound."""
-    sql = f"SELECT {_HEAD} FROM collections WHERE id = ? AND NOT dropped"
-    found: list[Any] = connection.execute(sql, (collection,)).fetchall()
-    if found:
-        return Head(*found[0])
-    raise CollectionNotFound("the collection was removed")
-
-
-def tombstones(connection: apsw.Connection, collection: int, after: int) -> list[int]:
-    """Keys removed by changes with a greater sequence."""
-    sql = "SELECT key FROM tombstones WHERE collection = ? AND seq > ?"
-    return [int(str(key)) for (key,) in connection.execute(sql, (collection, after))]
-
-
-def forget_tombstones(connection: apsw.Connection, collection: int, upto: int) -> None:
-    """Deletes tombstones up to a sequence, and notes that changes before it cannot be replayed any more."""
-    connection.execute("DELETE FROM tombstones WHERE collection = ? AND seq <= ?", (collection, upto))
-    connection.execute("UPDATE collections SET replay_from = max(replay_from, ?) WHERE id = ?", (upto, collection))
-
-
-def vid_of(collection: int, key: int) -> int:
-    """The table's row number of a key."""
-    return collection << KEY_BITS | key
 
 
 def rows_by_id(connection: apsw.Connection, collection: int, ids: Iterable[str]) -> dict[str, Row]:
@@ -253,7 +187,7 @@ def put(
         written.append(Written(item, created=old is None, changed=True))
     pending.flush()
     if not change.empty:
-        finish(connection, change, next_key=next_key, count=count, size=size)
+        finish(connection, change.collection, seq=change.seq, next_key=next_key, count=count, size=size)
     return change, written
 
 
@@ -267,7 +201,14 @@ def patch(connection: apsw.Connection, target: Head, row: Row, metadata: str, no
         (metadata, size, now, change.seq, row.vid),
     )
     change.metadata[row.key] = metadata
-    finish(connection, change, next_key=target.next_key, count=target.count, size=target.bytes + size - row.size)
+    finish(
+        connection,
+        change.collection,
+        seq=change.seq,
+        next_key=target.next_key,
+        count=target.count,
+        size=target.bytes + size - row.size,
+    )
     old = row.item
     return change, Item(old.id, decode_metadata(metadata), old.media, old.created_at, now)
 
@@ -279,34 +220,15 @@ def remove(connection: apsw.Connection, target: Head, rows: Sequence[Row]) -> Ch
     _remove(connection, target.id, rows, change)
     if rows:
         size = target.bytes - sum(row.size for row in rows)
-        finish(connection, change, next_key=target.next_key, count=target.count - len(rows), size=size)
+        finish(
+            connection,
+            change.collection,
+            seq=change.seq,
+            next_key=target.next_key,
+            count=target.count - len(rows),
+            size=size,
+        )
     return change
-
-
-def purge(connection: apsw.Connection, limit: int) -> tuple[bool, set[str]]:
-    """Deletes up to `limit` items of dropped collections.
-
-    Returns whether more is left, and the sha256 that lost an item.
-    """
-    found: list[Any] = connection.execute("SELECT id FROM collections WHERE dropped ORDER BY id LIMIT 1").fetchall()
-    for (collection,) in found:
-        low, high = vid_of(collection, 0), vid_of(collection, KEY_MASK)
-        rows: list[Any] = connection.execute(
-            "SELECT vid, sha256 FROM items WHERE vid BETWEEN ? AND ? ORDER BY vid LIMIT ?", (low, high, limit)
-        ).fetchall()
-        vids = [(vid,) for vid, _ in rows]
-        for table in ("items", "vectors", "thumbnails"):
-            connection.executemany(f"DELETE FROM {table} WHERE vid = ?", vids)
-        if len(rows) < limit:
-            connection.execute("DELETE FROM tombstones WHERE collection = ?", (collection,))
-            connection.execute("DELETE FROM collections WHERE id = ?", (collection,))
-        return True, {sha256 for _, sha256 in rows if sha256}
-    return False, set()
-
-
-def dropped(connection: apsw.Connection) -> bool:
-    """Whether rows of a dropped collection wait to be purged."""
-    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM collections WHERE dropped)").get)
 
 
 def referred(connection: apsw.Connection, sha256: str) -> bool:
@@ -361,15 +283,6 @@ class _Pending:
         self._items, self._vectors, self._thumbnails = [], [], []
 
 
-def current(connection: apsw.Connection, target: Head) -> Head:
-    """The collection as it stands inside this transaction. Raises CollectionNotFound, ModelMismatch."""
-    # Emptied or bound to another model since the caller looked: write into what stands now, if the model still fits.
-    current = head(connection, target.name)
-    if (current.fingerprint, current.dim) != (target.fingerprint, target.dim):
-        raise ModelMismatch(f"collection {target.name!r} was bound to another model meanwhile; send the item again")
-    return current
-
-
 def _same_vector(connection: apsw.Connection, old: Row, entry: Prepared) -> bool:
     sql = "SELECT data FROM vectors WHERE vid = ? AND crc = ?"
     stored = connection.execute(sql, (old.vid, entry.crc)).get
@@ -406,14 +319,6 @@ def _remove(connection: apsw.Connection, collection: int, rows: Sequence[Row], c
         change.removed.append(row.key)
         if row.item.media:
             change.orphans.add(row.item.media.sha256)
-
-
-def finish(connection: apsw.Connection, change: Change, *, next_key: int, count: int, size: int) -> None:
-    """Writes the collection's counters after a change."""
-    connection.execute(
-        "UPDATE collections SET next_key = ?, count = ?, bytes = ?, seq = ? WHERE id = ?",
-        (next_key, count, max(size, 0), change.seq, change.collection),
-    )
 
 
 def _media_columns(media: Media | None) -> tuple[Any, ...]:

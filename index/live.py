@@ -19,29 +19,23 @@ from typing import Any
 import numpy as np
 from pyroaring import BitMap
 
+from index.builder import Builder, BuildStopped
 from index.encoding import Stored
 from index.errors import CacheUnusable, CollectionNotFound, IndexNotReady, StoreClosed, StoreCorrupt, StoreError
 from index.failpoints import Failpoints
 from index.fields import Matching
 from index.flat import FlatIndex
-from index.generation import Generation
-from index.names import NameFile
+from index.generation import Generation, clipped
 from index.policy import Action, Figures, Policy
 from index.rwlock import ReadWriteLock
 from index.stored import Keys, StoredVectors
 from index.types import Vector
-from index.vectors import VectorFile
 
-_READ = 4_096  # vectors read from the store at once
 _PILE = 4
 _PATIENCE = 3_600.0  # seconds that `verify` waits for a build
 _GRACE = 5.0  # seconds that `close` waits for the worker
 _RETRY = 60.0  # seconds before work that failed is tried again
 _log = logging.getLogger("lookalike.index")
-
-
-class _Stopped(Exception):
-    """The collection is closing: a build is given up."""
 
 
 class LiveIndex:
@@ -55,7 +49,7 @@ class LiveIndex:
         load: False for work that never searches; the files stay as they are, and the next load catches up.
         """
         self.source = source
-        self._directory = directory
+        self._builder = Builder(source, directory, policy, failpoints)
         self._policy = policy
         self._failpoints = failpoints
         self._dim = source.head.dim
@@ -68,13 +62,10 @@ class LiveIndex:
         self._sequence = source.head.seq
         self._unsaved = 0
         self._action: Action | None = None
-        self._progress = 0.0
         self._last: dict[str, Any] = {}
         self._retry_at = 0.0
-        self._closing = threading.Event()
         self._worker: threading.Thread | None = None
         self._asleep = not load
-        self._abandoned = False
         if load:
             self._load()
 
@@ -109,7 +100,7 @@ class LiveIndex:
             "memory_bytes": memory,
             "file_bytes": disk,
             "action": None if self._action is None else self._action.value,
-            "progress": round(self._progress, 3),
+            "progress": round(self._builder.progress, 3),
             "last": self._last,
         }
 
@@ -163,7 +154,7 @@ class LiveIndex:
                 scores, keys = big.search(query, min(k, len(big)), matching)
             except CacheUnusable as error:
                 raise self.distrust(error, big) from error
-            return _clipped(scores), keys
+            return clipped(scores), keys
         flat = self._flat
         if flat is None:
             return self.search(query, k, matching)  # a generation has just taken its place
@@ -171,7 +162,7 @@ class LiveIndex:
         with self._flat_lock.reading():
             found, found_keys = flat.search(query[None], min(k, len(flat)), among)
         known = found_keys[0] >= 0
-        return _clipped(found[0][known]), found_keys[0][known]
+        return clipped(found[0][known]), found_keys[0][known]
 
     def names(self, keys: Keys) -> list[str] | None:
         """Ids of keys a search has just found, without SQL; None where only the store knows them."""
@@ -199,7 +190,7 @@ class LiveIndex:
     def wake(self) -> None:
         """Starts the worker where there is something to do behind the scenes."""
         with self._changing:
-            idle = self._worker is None and not self._asleep and not self._closing.is_set()
+            idle = self._worker is None and not self._asleep and not self._builder.stop.is_set()
             if idle and self._next() is not None:
                 self._worker = threading.Thread(target=self._work, name="index-worker", daemon=True)
                 self._worker.start()
@@ -217,7 +208,7 @@ class LiveIndex:
     def wait_for_room(self) -> None:
         """Holds a bulk import back while exact vectors pile up in memory faster than a first build takes them over."""
         while (flat := self._flat) is not None and len(flat) > _PILE * self._policy.compress_from:
-            if self._closing.wait(0.05) or self._action is not Action.BUILD:
+            if self._builder.stop.wait(0.05) or self._action is not Action.BUILD:
                 return
 
     def save(self) -> None:
@@ -232,7 +223,6 @@ class LiveIndex:
         Loads the index where that was left out, and waits for a build under way.
         """
         if self._asleep:
-            self._asleep = False
             self._load()
         self.wait(_PATIENCE)
         with self._changing:
@@ -252,13 +242,13 @@ class LiveIndex:
 
     def close(self, *, discard: bool = False) -> None:
         """Stops the work behind the scenes and saves; with `discard`, removes the files instead."""
-        self._closing.set()
+        self._builder.stop.set()
         worker = self._worker
         if worker is not None and worker is not threading.current_thread():
             worker.join(_GRACE)
             # Training cannot be interrupted. What it was for is thrown away; its files are swept at the next load.
-            self._abandoned = worker.is_alive()
-        if self._abandoned:
+            self._builder.left = worker.is_alive()
+        if self._builder.left:
             return
         if self._big is not None and not discard:
             try:
@@ -270,62 +260,34 @@ class LiveIndex:
             self._failure = CollectionNotFound(f"collection {self.source.head.name!r} was removed")
             if self._big is not None:
                 self._big.close()
-            shutil.rmtree(self._directory, ignore_errors=True)
+            shutil.rmtree(self._builder.directory, ignore_errors=True)
 
     # Loading
 
     def _load(self) -> None:
-        began = time.monotonic()
-        for directory in reversed(self._generations()):
-            if self._big is None:
+        began, name = time.monotonic(), self.source.head.name
+        with self._changing:
+            self._asleep = False
+            for directory in reversed(self._builder.generations()):
+                if self._big is None:
+                    try:
+                        self._big, self._unsaved = self._builder.resume(directory)
+                        continue
+                    except CacheUnusable as error:
+                        _log.warning("collection %s: %s", name, error)
+                    except StoreCorrupt as error:
+                        self._failure = error
+                shutil.rmtree(directory, ignore_errors=True)
+            if self._big is not None:
+                self._failure = None
+                _log.info("collection %s: index loaded in %.2f s", name, time.monotonic() - began)
+            elif self.source.now().count < self._policy.compress_from:
                 try:
-                    self._big = self._resume(directory)
-                    continue
-                except CacheUnusable as error:
-                    _log.warning("collection %s: %s", self.source.head.name, error)
+                    self._build()
                 except StoreCorrupt as error:
-                    self._failure = error
-            shutil.rmtree(directory, ignore_errors=True)
-        if self._big is not None:
-            self._failure = None
-            _log.info("collection %s: index loaded in %.2f s", self.source.head.name, time.monotonic() - began)
-        elif self.source.head.count < self._policy.compress_from:
-            try:
-                self._build()
-            except StoreCorrupt as error:
-                _log.error("%s", error)
-                self._retry_at = time.monotonic() + _RETRY
+                    _log.error("%s", error)
+                    self._retry_at = time.monotonic() + _RETRY
         self.wake()
-
-    def _resume(self, directory: Path) -> Generation:
-        head = self.source.head
-        big = Generation.load(directory, dim=self._dim, token=head.token)
-        try:
-            if not head.replay_from <= big.saved <= head.seq:
-                raise CacheUnusable(f"{directory} is of another time than the store; rebuilding it")
-            removed = self.source.removed_since(big.saved)
-            big.remove(removed)
-            self._unsaved = len(removed) + self._append_rest(big)
-            if len(big) != head.count:
-                raise CacheUnusable(f"{directory} holds {len(big)} vectors, the store {head.count}; rebuilding it")
-        except BaseException:
-            big.close()
-            raise
-        return big
-
-    def _append_rest(self, big: Generation) -> int:
-        count = 0
-        while True:
-            keys, vectors, ids = self.source.after(max(big.last_key, 0), _READ)
-            if not len(keys):
-                return count
-            big.append(keys, vectors, ids)
-            count += len(keys)
-
-    def _generations(self) -> list[Path]:
-        if not self._directory.is_dir():
-            return []
-        return sorted(path for path in self._directory.iterdir() if path.is_dir() and path.name.isdigit())
 
     # Behind the scenes
 
@@ -347,9 +309,9 @@ class LiveIndex:
     def _work(self) -> None:
         while True:
             with self._changing:
-                action = None if self._closing.is_set() else self._next()
+                action = None if self._builder.stop.is_set() else self._next()
                 self._action = action
-                self._progress = 0.0
+                self._builder.progress = 0.0
                 if action is None:
                     self._worker = None
                     return
@@ -360,7 +322,7 @@ class LiveIndex:
                 self._last = {"action": action.value, "rows": rows, "seconds": round(seconds, 3), "at": time.time()}
                 level = logging.INFO if action is Action.BUILD else logging.DEBUG
                 _log.log(level, "collection %s: %s of %d in %.2f s", self.source.head.name, action.value, rows, seconds)
-            except (_Stopped, CollectionNotFound, StoreClosed):
+            except (BuildStopped, CollectionNotFound, StoreClosed):
                 with self._changing:
                     self._action = self._worker = None
                 return
@@ -408,81 +370,27 @@ class LiveIndex:
                 self._removed = None
 
     def _build_flat(self) -> int:
-        flat = FlatIndex(self._dim)
-        while self._fill(flat):
-            pass
+        flat = self._builder.flat()
         with self._changing:
-            while self._fill(flat):
-                pass
-            flat.remove(np.array(self._taken(), np.int64))
+            self._builder.catch_up(flat)
+            flat.remove(self._taken())
             old, self._flat, self._big = self._big, flat, None
             self._failure = None
         if old is not None:
             old.discard()
         return len(flat)
 
-    def _fill(self, flat: FlatIndex) -> int:
-        self._check_stopped()
-        keys, vectors, _ = self.source.after(flat.last_key, _READ)
-        flat.add(keys, vectors)
-        return len(keys)
-
     def _build_generation(self) -> int:
-        numbers = [int(path.name) for path in self._generations()]
-        directory = self._directory / f"{max(numbers, default=0) + 1:06}"
-        total = max(1, self.source.now().count)
-        file = VectorFile.create(directory, dim=self._dim, fingerprint=self.source.head.token)
-        names = NameFile(directory)
-        try:
-            while True:
-                self._check_stopped()
-                keys, vectors, ids = self.source.after(max(file.last_key, 0), _READ)
-                if not len(keys):
-                    break
-                names.append(keys, ids)
-                file.append(keys, vectors)
-                self._progress = 0.3 * min(1.0, len(file) / total)
-            self._failpoints.hit("index.before_build")
-            big = Generation.build(directory, file, names, threads=self._policy.threads, progress=self._report)
-            # What was written meanwhile comes over in rounds: the last one, with changes kept away, is short.
-            while self._append_rest(big):
-                self._check_stopped()
-            while big.merge(contextlib.nullcontext()):
-                self._check_stopped()
-            self._failpoints.hit("index.before_swap")
-            with self._changing:
-                self._append_rest(big)
-                big.remove(np.array(self._taken(), np.int64))
-                sequence = self._sequence
-                old, self._big, self._flat = self._big, big, None
-                self._failure = None
-                self._unsaved = 0
-        except BaseException:
-            if not self._abandoned:
-                file.close()
-                names.close()
-                shutil.rmtree(directory, ignore_errors=True)
-            raise
-        big.save(sequence, self._failpoints)
-        self.source.forget(sequence)
+        big = self._builder.generation()
+        with self._changing:
+            self._builder.catch_up(big)
+            big.remove(self._taken())
+            old, self._big, self._flat = self._big, big, None
+            self._failure = None
+        self._save(big)
         if old is not None:
             old.discard()
         return len(big)
 
-    def _taken(self) -> list[int]:
-        return [] if self._removed is None else list(self._removed)
-
-    def _report(self, done: int, total: int) -> None:
-        self._check_stopped()
-        self._progress = 0.3 + 0.7 * done / max(1, total)
-
-    def _check_stopped(self) -> None:
-        if self._closing.is_set():
-            raise _Stopped
-
-
-def _clipped(scores: Vector) -> Vector:
-    # Descending, so that the ends tell; rounding may lead just past a cosine's range.
-    if len(scores) and (scores[0] > 1.0 or scores[-1] < -1.0):
-        return np.clip(scores, -1.0, 1.0)
-    return scores
+    def _taken(self) -> Keys:
+        return np.array([] if self._removed is None else self._removed.to_array(), np.int64)

@@ -9,10 +9,10 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
-from index import items
+from index import heads, items
 from index.encoding import Stored, checksum, stored_type
 from index.errors import StoreCorrupt
-from index.items import Head
+from index.heads import Head
 from index.store import Store
 
 Keys = npt.NDArray[np.int64]
@@ -49,18 +49,18 @@ class StoredVectors:
     def removed_since(self, sequence: int) -> Keys:
         """Keys removed by changes after `sequence`."""
         with self.store.readers.connection() as connection:
-            return np.array(items.tombstones(connection, self.head.id, sequence), np.int64)
+            return np.array(heads.tombstones(connection, self.head.id, sequence), np.int64)
 
     def now(self) -> Head:
         """The collection's row as committed. Raises CollectionNotFound."""
         with self.store.readers.connection() as connection:
-            return items.head_by_id(connection, self.head.id)
+            return heads.head_by_id(connection, self.head.id)
 
     def forget(self, sequence: int) -> None:
         """Tombstones up to `sequence` are needed no more: an index file on disk has seen them."""
 
         def run(connection: apsw.Connection) -> None:
-            items.forget_tombstones(connection, self.head.id, sequence)
+            heads.forget_tombstones(connection, self.head.id, sequence)
 
         self.store.writer.submit(run)
 

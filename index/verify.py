@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import apsw
 
-from index import items
+from index import heads, items
 from index.encoding import decode_metadata
 from index.live import LiveIndex
 from index.store import Store
@@ -32,8 +32,8 @@ def verify(store: Store, indexes: Iterable[LiveIndex]) -> Iterator[Finding]:
     """Findings as they come; none when all is well. Reads everything once: minutes for a million items."""
     with store.readers.connection() as connection:
         yield from _database(connection)
-        heads = items.heads(connection)
-    for head in heads:
+        found = heads.heads(connection)
+    for head in found:
         yield from _vectors(store, head)
     yield from _originals(store)
     for index in indexes:
@@ -53,13 +53,13 @@ def _database(connection: apsw.Connection) -> Iterator[Finding]:
     for what, sql in counts.items():
         if number := connection.execute(sql).get:
             yield Finding("database", f"{number} {what}; restore a snapshot")
-    for head in items.heads(connection):
+    for head in heads.heads(connection):
         sql = "SELECT count(*) FROM items WHERE collection = ?"
         if (number := connection.execute(sql, (head.id,)).get) != head.count:
             yield Finding("database", f"collection {head.name} counts {head.count} items and has {number}")
 
 
-def _vectors(store: Store, head: items.Head) -> Iterator[Finding]:
+def _vectors(store: Store, head: heads.Head) -> Iterator[Finding]:
     after = 0
     while True:
         with store.readers.connection() as connection:

@@ -117,8 +117,7 @@ filters = st.fixed_dictionaries(
 def test_bitmaps_agree_with_items(
     start: list[dict[str, Any]], changes: list[tuple[int, dict[str, Any] | None]], asked: list[dict[str, Any]]
 ) -> None:
-    """Whatever is added, patched or removed, the bitmaps select exactly the items that the filter accepts one by one.
-    """
+    """Whatever is added, patched or removed, the bitmaps select exactly what the filter accepts one by one."""
     items = dict(enumerate(start, 1))
     fields = Fields(BitMap(items), lambda: list(items.items()))
     parsed = [parse_filter(one) for one in asked]

@@ -1,0 +1,121 @@
+"""The SQL behind collections: their rows, their counters, their removal in small steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from index.errors import CollectionNotFound, ModelMismatch
+
+KEY_BITS = 40
+KEY_MASK = (1 << KEY_BITS) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A collection's row."""
+
+    id: int
+    name: str
+    model: str
+    fingerprint: str
+    dim: int
+    score_threshold: float | None
+    created_at: float
+    next_key: int
+    count: int
+    bytes: int
+    seq: int
+    token: str
+    replay_from: int
+
+
+_HEAD = (
+    "id, name, model, fingerprint, dim, score_threshold, created_at, next_key, count, bytes, seq, token, replay_from"
+)
+
+
+def heads(connection: apsw.Connection) -> list[Head]:
+    """Every collection that is not dropped, by name."""
+    rows: list[Any] = connection.execute(f"SELECT {_HEAD} FROM collections WHERE NOT dropped ORDER BY name").fetchall()
+    return [Head(*row) for row in rows]
+
+
+def head(connection: apsw.Connection, name: str) -> Head:
+    """Raises CollectionNotFound."""
+    sql = f"SELECT {_HEAD} FROM collections WHERE name = ? AND NOT dropped"
+    found: list[Any] = connection.execute(sql, (name,)).fetchall()
+    if found:
+        return Head(*found[0])
+    raise CollectionNotFound(f"no collection {name!r}; create it first")
+
+
+def head_by_id(connection: apsw.Connection, collection: int) -> Head:
+    """Raises CollectionNotFound."""
+    sql = f"SELECT {_HEAD} FROM collections WHERE id = ? AND NOT dropped"
+    found: list[Any] = connection.execute(sql, (collection,)).fetchall()
+    if found:
+        return Head(*found[0])
+    raise CollectionNotFound("the collection was removed")
+
+
+def tombstones(connection: apsw.Connection, collection: int, after: int) -> list[int]:
+    """Keys removed by changes with a greater sequence."""
+    sql = "SELECT key FROM tombstones WHERE collection = ? AND seq > ?"
+    return [int(str(key)) for (key,) in connection.execute(sql, (collection, after))]
+
+
+def forget_tombstones(connection: apsw.Connection, collection: int, upto: int) -> None:
+    """Deletes tombstones up to a sequence, and notes that changes before it cannot be replayed any more."""
+    connection.execute("DELETE FROM tombstones WHERE collection = ? AND seq <= ?", (collection, upto))
+    connection.execute("UPDATE collections SET replay_from = max(replay_from, ?) WHERE id = ?", (upto, collection))
+
+
+def current(connection: apsw.Connection, target: Head) -> Head:
+    """The collection as it stands inside this transaction. Raises CollectionNotFound, ModelMismatch."""
+    # Emptied or bound to another model since the caller looked: write into what stands now, if the model still fits.
+    current = head(connection, target.name)
+    if (current.fingerprint, current.dim) != (target.fingerprint, target.dim):
+        raise ModelMismatch(f"collection {target.name!r} was bound to another model meanwhile; send the item again")
+    return current
+
+
+def finish(connection: apsw.Connection, collection: int, *, seq: int, next_key: int, count: int, size: int) -> None:
+    """Writes the collection's counters after a change."""
+    connection.execute(
+        "UPDATE collections SET next_key = ?, count = ?, bytes = ?, seq = ? WHERE id = ?",
+        (next_key, count, max(size, 0), seq, collection),
+    )
+
+
+def purge(connection: apsw.Connection, limit: int) -> tuple[bool, set[str]]:
+    """Deletes up to `limit` items of dropped collections.
+
+    Returns whether more is left, and the sha256 that lost an item.
+    """
+    found: list[Any] = connection.execute("SELECT id FROM collections WHERE dropped ORDER BY id LIMIT 1").fetchall()
+    for (collection,) in found:
+        low, high = vid_of(collection, 0), vid_of(collection, KEY_MASK)
+        rows: list[Any] = connection.execute(
+            "SELECT vid, sha256 FROM items WHERE vid BETWEEN ? AND ? ORDER BY vid LIMIT ?", (low, high, limit)
+        ).fetchall()
+        vids = [(vid,) for vid, _ in rows]
+        for table in ("items", "vectors", "thumbnails"):
+            connection.executemany(f"DELETE FROM {table} WHERE vid = ?", vids)
+        if len(rows) < limit:
+            connection.execute("DELETE FROM tombstones WHERE collection = ?", (collection,))
+            connection.execute("DELETE FROM collections WHERE id = ?", (collection,))
+        return True, {sha256 for _, sha256 in rows if sha256}
+    return False, set()
+
+
+def dropped(connection: apsw.Connection) -> bool:
+    """Whether rows of a dropped collection wait to be purged."""
+    return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM collections WHERE dropped)").get)
+
+
+def vid_of(collection: int, key: int) -> int:
+    """The table's row number of a key."""
+    return collection << KEY_BITS | key
