@@ -6,7 +6,6 @@ the next build. Parameters of a search travel with the search; nothing is ever s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index import compressed_file, compressed_train
+from index.compressed_effort import Effort, effort_for
 from index.compressed_lists import Lists, nearest, nearest_holding
 from index.errors import CacheUnusable
 from index.vectors import VectorFile
@@ -29,19 +29,8 @@ MIN_COMPRESSED = 20_000
 EXACT_ROWS = 1_500  # up to so many rows, comparing each of them costs less than scanning lists
 _ENCODE = 4_096
 _QUERY_BITS = 4
-_LISTS = 16
-_DEPTH = 100
-_SPREAD = 0.6
 _FAR = 4
 _pointer = faiss.swig_ptr
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How hard a search looks. lists: how many are scanned; depth: candidates that are re-scored. Both at least 1."""
-
-    lists: int
-    depth: int
 
 
 class Selection:
@@ -252,7 +241,7 @@ class CompressedIndex:
         if available <= max(EXACT_ROWS, 2 * k):
             rows = np.flatnonzero(_unpacked(self._alive if bits is None else bits, self.indexed))
             return self._best(query, rows, k)
-        effort = effort or self._effort(available, k)
+        effort = effort or effort_for(k, indexed=self.indexed, available=available, lists=self._ivf.nlist)
         point = self._lists.turned(query)
         away = self._lists.distances(point)
         number, depth = effort.lists, effort.depth
@@ -269,11 +258,6 @@ class CompressedIndex:
             if len(rows) >= min(effort.depth, available) or number >= self._ivf.nlist:
                 return self._best(query, rows, k)
             number *= _FAR
-
-    def _effort(self, available: int, k: int) -> Effort:
-        share = available / self.indexed
-        lists = _LISTS * (1 / share) ** _SPREAD
-        return Effort(lists=math.ceil(max(lists, 4 * k * self._ivf.nlist / available)), depth=max(_DEPTH, 3 * k))
 
     def _candidates(self, point: Floats, lists: Keys, depth: int, bits: Bits | None) -> Keys:
         """Row numbers of the `depth` nearest by estimate."""

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.compressed import EXACT_ROWS, CompressedIndex, Effort
+from index.compressed import EXACT_ROWS, CompressedIndex
+from index.compressed_effort import Effort
 from index.errors import CacheUnusable
 from index.vectors import VectorFile
 
