@@ -43,12 +43,17 @@ check: $(STAMPS)/dev ## format, lint, types, import directions
 
 bench: setup $(STAMPS)/dev ## the quick benchmarks, into benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.retrieval
+	$(BIN)/python -m benchmarks.decoders
 	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.overload
+	$(BIN)/python -m benchmarks.search
 
-bench-full: setup $(STAMPS)/dev ## every benchmark at full size (an hour or more)
+bench-full: setup $(STAMPS)/dev ## every benchmark at full size: hours, 30 GB of disk, 12 GB of memory
 	$(BIN)/python -m benchmarks.retrieval
+	$(BIN)/python -m benchmarks.decoders
 	$(BIN)/python -m benchmarks.service --full
 	$(BIN)/python -m benchmarks.overload --seconds 60
+	$(BIN)/python -m benchmarks.search --million
 
 image: ## the container image `lookalike`
 	@docker info >/dev/null 2>&1 || { echo "make image needs a running Docker: install it, or start its daemon" >&2; exit 1; }
