@@ -49,6 +49,19 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return made
 
 
+def print_table(console: Console, made: Table) -> None:
+    """Prints a table; where it is too wide its last column gives way, not all of them alike."""
+    from rich.text import Text
+
+    left = console.width
+    for column in made.columns[:-1]:
+        widest = max(Text.from_markup(str(cell)).cell_len for cell in (column.header, *column.cells))
+        column.width = min(48, widest)
+        left -= column.width + 2
+    made.columns[-1].max_width = max(8, left)
+    console.print(made)
+
+
 def inline(metadata: Mapping[str, Any]) -> str:
     """Metadata in one line, keys dimmed; what is empty is left out."""
     from rich.markup import escape
@@ -90,6 +103,7 @@ class Meter:
             TextColumn("{task.fields[bad]}"),
             console=self._console,
             transient=True,
+            refresh_per_second=4,  # drawing costs milliseconds, and the embedder has better use for them
         )
         with self._progress:
             self._task = self._progress.add_task("import", total=None, rate="", bad="")

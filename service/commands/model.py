@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.commands.common import DataDir, Json, settings_for
-from service.terminal import err, out, print_json, table
+from service.terminal import err, out, print_json, print_table, table
 
 if TYPE_CHECKING:
     from models.artefact import Artefact
@@ -133,7 +133,7 @@ def _show(artefacts: list[Artefact], json: bool) -> None:
             str(each.dim),
             f"{each.default_threshold:.2f}",
             f"{each.path.stat().st_size / 1e6:.0f} MB",
-            each.fingerprint[:12],
+            each.fingerprint[:20],
             str(each.path),
         )
-    out().print(shown)
+    print_table(out(), shown)

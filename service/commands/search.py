@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 
 from service.commands.common import CollectionOption, DataDir, Json, run_async, settings_for
-from service.terminal import bar, inline, out, print_json, table
+from service.terminal import bar, inline, out, print_json, print_table, table
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -96,6 +96,6 @@ def _show(answer: dict[str, Any]) -> None:
             *group,
             inline(result["metadata"]),
         )
-    console.print(shown)
+    print_table(console, shown)
     took = answer["took_ms"]["total"]
     console.print(f"[dim]of {answer['filtered_count']:,} in {took:.0f} ms; threshold {least}[/]")
