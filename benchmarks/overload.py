@@ -56,7 +56,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings, _ = load_settings()
     precision = artefact.resolve_precision(arguments.precision or settings.precision, "cpu")
-    photos = photographs.split("clothing", "catalogue")
+    photos = photographs.split("groceries", "catalogue")
     random.Random(7).shuffle(photos)
     pictures = [photo.read() for photo in photos[:200]]
     numbers = itertools.count(time.monotonic_ns() % 10**12)
