@@ -12,7 +12,6 @@ import numpy.typing as npt
 from index.filters import Filter, parse_filter
 from index.types import Collection
 from service.metrics import Stopwatch
-from service.networks import LoadedModel
 from service.problems import NotReady, invalid
 from service.runtime import Runtime
 from service.thresholds import threshold
@@ -48,7 +47,6 @@ def ask_of(fields: Any) -> Ask:
 async def answer(
     runtime: Runtime,
     collection: Collection,
-    network: LoadedModel,
     vector: Vector,
     ask: Ask,
     *,
@@ -60,7 +58,9 @@ async def answer(
     """The SearchResponse for float32 (dim,). watch: runs since the request arrived. Raises InvalidVector, NotReady."""
     if not collection.ready:
         raise NotReady(f"The search index of {collection.name} is being rebuilt; try again shortly")
-    least, source = threshold(ask.score_threshold, collection.score_threshold, network.artefact.default_threshold)
+    # A query that brings no picture needs no model: a collection of ready vectors is searched all the same.
+    model_default = runtime.networks.default_threshold(collection.fingerprint)
+    least, source = threshold(ask.score_threshold, collection.score_threshold, model_default)
     with runtime.metrics.stage("search") as searching:
         found = await runtime.read(
             collection.search,

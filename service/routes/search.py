@@ -68,7 +68,7 @@ async def by_picture(
     crop = None if asked.crop is None else (asked.crop[0], asked.crop[1], asked.crop[2], asked.crop[3])
     made = await runtime.pipeline.embed(data, network=network, crop=crop, deadline=until)
     return await answer(
-        runtime, collection, network, made.vector, ask, watch=watch, decode_ms=made.decode_ms, embed_ms=made.embed_ms
+        runtime, collection, made.vector, ask, watch=watch, decode_ms=made.decode_ms, embed_ms=made.embed_ms
     )
 
 
@@ -152,8 +152,7 @@ async def by_query(
         exclude = [*positive, *negative]
         rows = await runtime.read(collection.vectors, exclude)
         vector = combined(rows[: len(positive)], rows[len(positive) :] if negative else None)
-    network = await runtime.network(collection)
-    return await answer(runtime, collection, network, vector, ask, watch=watch, exclude=exclude)
+    return await answer(runtime, collection, vector, ask, watch=watch, exclude=exclude)
 
 
 def decode_base64(text: str, field: str) -> bytes:
