@@ -13,7 +13,7 @@ from types import TracebackType
 
 import apsw
 
-from index.errors import StorageFull, StoreClosed, StoreCorrupt
+from index.errors import StorageFull, StoreClosed, StoreCorrupt, StoreError
 
 NAME = "catalogue.db"
 # Seven 2048-dimensional float16 vectors fill 88 % of a page without overflow: 43,000 inserts/s, 27,000 with 4 kB pages.
@@ -133,7 +133,7 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        if error is None or isinstance(error, StoreError):  # an answer like any other: nothing is left open by it
             self._readers.give(self._connection)
             return
         self._connection.close(True)

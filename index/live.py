@@ -31,9 +31,10 @@ from index.rwlock import ReadWriteLock
 from index.stored import Keys, StoredVectors
 from index.types import Vector
 
-_PILE = 4
+_PILE = 4  # times `compress_from` that may wait in memory before a bulk import is held back
 _PATIENCE = 3_600.0  # seconds that `verify` waits for a build
 _GRACE = 5.0  # seconds that `close` waits for the worker
+_TOMBSTONES = 10_000  # left in the store by a collection that has no index file to replay them into
 _RETRY = 60.0  # seconds before work that failed is tried again
 _log = logging.getLogger("lookalike.index")
 
@@ -378,6 +379,8 @@ class LiveIndex:
             self._failure = None
         if old is not None:
             old.discard()
+        if len(self.source.removed_since(0)) > _TOMBSTONES:
+            self.source.forget(self._sequence)
         return len(flat)
 
     def _build_generation(self) -> int:
