@@ -191,7 +191,7 @@ def measure_large(scene: Scene, server: ServerProcess, fp32: Artefact) -> list[R
 
 
 def alternate(scene: Scene, service: tuple[str, Work], others: dict[str, tuple[Work, str]]) -> list[Row]:
-    """Milliseconds of one call, the service and the others in turns. others: what is done, and the target against it."""
+    """Milliseconds of one call, the service and the others in turns. others: by name the work and its target."""
     what, ask = service
     count = max(8, int(scene.seconds * 4))
     served: list[float] = []
