@@ -15,7 +15,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.conftest import Photo, Photos, StartServer
+from benchmarks.photographs import Photo
+from tests.conftest import Photos, StartServer
 from tests.serving import Server
 
 pytestmark = pytest.mark.slow
