@@ -26,7 +26,7 @@ BAD_LOGGED = 20
 async def import_folder(runtime: Runtime, *, root: Path, collection: str) -> None:
     """Imports a folder into a collection, which is made where there is none."""
     try:
-        plan = await asyncio.to_thread(folder.plan, root)
+        plan = await asyncio.to_thread(folder.plan, root, leave_out=(runtime.settings.data_dir,))
         await runtime.write(runtime.create_collection, collection)
         await import_sources(runtime, plan.sources, collection, what=str(root), bad=plan.bad)
     except (FolderError, ModelsError, StoreError, Problem) as error:

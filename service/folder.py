@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -53,9 +53,12 @@ class Plan:
     ignored: int
 
 
-def plan(root: Path) -> Plan:
-    """Walks `root` and plans its import. Hidden files and folders are skipped. Raises FolderError."""
-    walk = _Walk(root)
+def plan(root: Path, *, leave_out: Sequence[Path] = ()) -> Plan:
+    """Walks `root` and plans its import. Raises FolderError.
+
+    Hidden files and folders are skipped, and `leave_out` wherever it lies: a catalogue is not a source of its own.
+    """
+    walk = _Walk(root, leave_out)
     walk.run()
     assigned = assign(walk.pictures, root=str(root))
     bad = sorted((*walk.bad, *assigned.bad), key=lambda row: row.path)
@@ -109,12 +112,13 @@ def looks_like_picture(head: bytes) -> bool:
 class _Walk:
     """Every real folder once, whatever links lead to it: those with a name of their own before links are followed."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, leave_out: Sequence[Path]) -> None:
         self.root = root
         self.pictures: list[str] = []
         self.bad: list[Bad] = []
         self.ignored = 0
-        self._visited: set[tuple[int, int]] = set()
+        there = [folder.stat() for folder in leave_out if folder.is_dir()]
+        self._visited = {(status.st_dev, status.st_ino) for status in there}
         self._links: list[str] = []
 
     def run(self) -> None:

@@ -114,6 +114,12 @@ def test_a_link_to_a_folder_elsewhere_is_followed_once(tmp_path: Path) -> None:
     assert ids(tmp_path / "root") == ["one:x", "y"]
 
 
+def test_a_catalogue_inside_the_folder_is_not_imported_into_itself(tmp_path: Path) -> None:
+    write(tmp_path, "photo.jpg", "data/originals/ab/abcdef", "sub/data/kept.jpg")
+    planned = plan(tmp_path, leave_out=(tmp_path / "data", tmp_path / "nowhere"))
+    assert [source.id for source in planned.sources] == ["photo", "sub:data:kept"]
+
+
 def test_a_broken_link_named_as_a_picture_is_bad_and_a_pipe_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.jpg")

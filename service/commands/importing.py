@@ -58,7 +58,7 @@ def import_(
 
     console = err()
     with console.status("looking for pictures"):
-        plan = folder.plan(source)
+        plan = folder.plan(source, leave_out=(settings.data_dir,))
     meter = Meter(console, quiet=json)
     with meter.running():
         tally = run_async(_run(settings, plan, collection, meter))
@@ -106,6 +106,8 @@ def _show(tally: Tally, ignored: int, collection: str) -> None:
         f"[red]{len(tally.bad):,} bad[/]" if tally.bad else "",
         f"{ignored:,} other files" if ignored else "",
     ]
+    if tally.total == 0:
+        err().print("there is no picture in that folder, or below it")
     rate = f", {tally.images_per_second:.1f} images/s" if tally.done else ""
     told = ", ".join(filter(None, counts))
     out().print(f"[bold]{collection}[/]  {told}  [dim]{tally.seconds:.1f} s{rate}[/]")
