@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import re
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,7 +21,7 @@ from index.failpoints import Failpoints
 
 _SHA = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{2}")
-_log = logging.getLogger("lookalike.index")
+_AT_ONCE = 128  # files open at once
 
 
 class Originals:
@@ -32,7 +30,9 @@ class Originals:
     def __init__(self, directory: Path, failpoints: Failpoints) -> None:
         self._directory = directory / "originals"
         self._temporary = self._directory / "tmp"
+        self._root = str(self._directory)
         self._failpoints = failpoints
+        self._folders: set[str] = set()  # known to exist
         # Files being referred to by a write that is not committed yet: never removed meanwhile.
         self._held: Counter[str] = Counter()
         self._keeping = 0
@@ -49,42 +49,66 @@ class Originals:
     def held(self, files: Iterable[tuple[str, bytes]]) -> Iterator[None]:
         """Writes (sha256, bytes) to disk and keeps them from being removed until the block ends.
 
-        Raises StorageFull; StoreCorrupt where bytes and sha256 do not belong together.
+        That the bytes have this sha256 is the caller's word; `read` checks it. Raises StorageFull.
         """
         wanted = dict(files)
         with self._guard:
             self._held.update(wanted.keys())
+            shared = [sha256 for sha256 in wanted if self._held[sha256] > 1]
         try:
-            folders = {self._write(sha256, data) for sha256, data in wanted.items() if not self.path(sha256).exists()}
-            for folder in folders:
-                sync_directory(folder)
+            missing = [(sha256, data) for sha256, data in wanted.items() if not os.path.exists(self._name(sha256))]  # noqa: PTH110
+            for start in range(0, len(missing), _AT_ONCE):
+                self._write(missing[start : start + _AT_ONCE])
+            for sha256 in shared:  # the other write may not have forced its folder to disk yet
+                sync_directory(self.path(sha256).parent)
             yield
         finally:
             with self._guard:
                 self._held.subtract(wanted.keys())
                 self._held += Counter()  # drops the zeros
 
-    def _write(self, sha256: str, data: bytes) -> Path:
-        if not _SHA.fullmatch(sha256) or hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreCorrupt("an original's bytes do not have the sha256 they were handed in with")
-        target = self.path(sha256)
-        temporary = self._temporary / uuid.uuid4().hex
+    def _write(self, files: list[tuple[str, bytes]]) -> None:
+        # All are written, then forced to disk, then renamed, then their folders are: one journal commit serves many.
+        # With plain strings, not paths: this is a good part of what an imported picture costs beside its embedding.
+        if not all(_SHA.fullmatch(sha256) for sha256, _ in files):
+            raise StoreCorrupt("an original was handed in without a proper sha256")
+        temporary = [f"{self._root}/tmp/{sha256}.{threading.get_ident()}" for sha256, _ in files]
+        open_files: list[int] = []
         try:
-            if not target.parent.is_dir():
-                target.parent.mkdir(exist_ok=True)
-                sync_directory(self._directory)
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            for name, (_, data) in zip(temporary, files, strict=True):
+                open_files.append(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(open_files[-1], left) :]
+            for file in open_files:
+                os.fsync(file)
             self._failpoints.hit("original.before_rename")
-            temporary.rename(target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
+            folders = {sha256[:2] for sha256, _ in files}
+            self._need_folders(folders)
+            for name, (sha256, _) in zip(temporary, files, strict=True):
+                os.rename(name, self._name(sha256))  # noqa: PTH104
+            for prefix in folders:
+                sync_directory(self._directory / prefix)
+        except BaseException as error:
+            for name in temporary:
+                Path(name).unlink(missing_ok=True)
             if is_full(error):
                 raise full(self._directory) from error
             raise
-        return target.parent
+        finally:
+            for file in open_files:
+                os.close(file)
+
+    def _name(self, sha256: str) -> str:
+        return f"{self._root}/{sha256[:2]}/{sha256}"
+
+    def _need_folders(self, prefixes: set[str]) -> None:
+        new = prefixes - self._folders
+        for prefix in new:
+            (self._directory / prefix).mkdir(exist_ok=True)
+        if new:
+            sync_directory(self._directory)
+            self._folders |= new
 
     def read(self, sha256: str) -> bytes:
         """The bytes. Raises ItemNotFound, and StoreCorrupt where the file no longer has that sha256."""
