@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from index.catalogue import Catalogue
 from index.errors import CollectionNotFound
-from service.vector_files import VectorFileError, open_vectors
+from service.vector_files import Block, VectorFileError, open_vectors
 
 # Rows, or bytes, done and in all.
 Progress = Callable[[int, int], None]
@@ -59,7 +60,7 @@ def import_vectors(
             ) from None
         collection, _ = catalogue.create(name, **model)
     created = replaced = unchanged = 0
-    for block in opened.blocks:
+    for block in _ahead(opened.blocks):
         done = collection.import_vectors(
             block.ids, block.vectors, block.metadata, fingerprint=foreign or collection.fingerprint
         )
@@ -76,3 +77,12 @@ def import_vectors(
         "unchanged": unchanged,
         "seconds": round(time.monotonic() - began, 3),
     }
+
+
+def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The same blocks; the next one is read while the caller works on the last."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read-vectors") as pool:
+        coming = pool.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = pool.submit(next, blocks, None)
+            yield block
