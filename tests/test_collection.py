@@ -297,3 +297,30 @@ def test_concurrent_writers_are_grouped_and_all_acknowledged(collection: Embedde
         thread.join()
     assert failures == []
     assert collection.count() == 160
+
+
+def test_shared_original_survives_deletes_beside_uploads(
+    catalogue: Catalogue, collection: EmbeddedCollection, tmp_path: Path
+) -> None:
+    """While items with one and the same picture come and go from several threads, each that stands has its original."""
+    missing: list[str] = []
+
+    def churn(part: int) -> None:
+        for n in range(30):
+            put(collection, entry(f"t{part}", part * 100 + n, b"the same picture"))
+            media = collection.get(f"t{part}").media
+            assert media is not None
+            try:
+                catalogue.original(media.sha256)
+            except ItemNotFound:
+                missing.append(f"t{part}")
+            collection.delete([f"t{part}"])
+
+    threads = [threading.Thread(target=churn, args=(part,)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert missing == []
+    settle(collection)
+    assert originals(tmp_path) == set()
