@@ -5,20 +5,18 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from service import openapi
 from service.middleware import Answers
-from service.problems import problem_of
 from service.routes import admin, collections, embeddings, items, search, system
 from service.runtime import Runtime
 
 
-def create_app(runtime: Runtime, *, admin_token: str | None = None) -> FastAPI:
+def create_app(runtime: Runtime, *, admin_token: str | None = None) -> ASGIApp:
     """The ASGI application. It neither opens nor closes `runtime`, and needs no lifespan.
 
     admin_token: whoever sends it may ask for what commands need; None: nobody.
@@ -30,7 +28,6 @@ def create_app(runtime: Runtime, *, admin_token: str | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        exception_handlers={RequestValidationError: answer_problem, HTTPException: answer_problem},
     )
     app.state.runtime = runtime
     app.state.admin_token = admin_token
@@ -40,25 +37,22 @@ def create_app(runtime: Runtime, *, admin_token: str | None = None) -> FastAPI:
     app.mount("/static", system.Files(directory=system.WEB), name="static")
     app.mount("/docs/static", StaticFiles(directory=system.SWAGGER), name="swagger")
 
-    app.add_middleware(Answers, metrics=runtime.metrics, draining=lambda: runtime.draining)
-    origins = [origin.strip() for origin in runtime.settings.cors_origins.split(",") if origin.strip()]
-    if origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=["ETag", "Retry-After"],
-        )
-
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = openapi.describe(app)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
-    return app
 
-
-async def answer_problem(request: Request, error: Exception) -> Response:
-    return problem_of(error).response(request.url.path)
+    # Straight to the router: `Answers` does what FastAPI's own layers would do in front of it, for a third of the CPU.
+    answers = Answers(app, metrics=runtime.metrics, draining=lambda: runtime.draining)
+    origins = [origin.strip() for origin in runtime.settings.cors_origins.split(",") if origin.strip()]
+    if not origins:
+        return answers
+    return CORSMiddleware(
+        answers,
+        allow_origins=origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["ETag", "Retry-After"],
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import mmap
 import os
 import socket
@@ -91,7 +92,7 @@ class Worker:
         if "error" in said:
             raise ERRORS[said["error"]](said["detail"])
         shape = said["shape"]
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         pixels = np.frombuffer(self._memory, np.uint8, count).reshape(shape).copy()
         webp = bytes(self._memory[count : count + said["thumbnail"]]) if said["thumbnail"] else None
         return Decoded(pixels, said["width"], said["height"], said["format"], webp)

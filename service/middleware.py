@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Match
+from starlette.types import Message, Receive, Scope, Send
 
 from service.metrics import Metrics
 from service.problems import NotReady, problem_of
@@ -25,27 +27,29 @@ DRAIN_SECONDS = 15.0
 
 
 class Answers:
-    """Pure ASGI. `draining` says whether the service is shutting down."""
+    """ASGI around an application's router. `draining` says whether the service is shutting down."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, draining: Callable[[], bool]) -> None:
+    def __init__(self, app: Starlette, metrics: Metrics, draining: Callable[[], bool]) -> None:
         self._app = app
         self._metrics = metrics
         self._draining = draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            raise RuntimeError(f"only HTTP is served here, not {scope['type']}")
+        scope["app"] = self._app
         started = perf_counter()
         exchange = _Exchange(receive, send)
         try:
             if self._draining() and scope["path"] != "/livez":
                 raise NotReady("The service is shutting down")
-            await self._app(scope, exchange.receive, exchange.send)
+            await self._app.router(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.status = 499
         except Exception as error:
             problem = problem_of(error)
+            if problem.status == 405:
+                problem.headers["Allow"] = ", ".join(sorted(self._methods(scope)))
             if problem.slug == "internal":
                 log.exception("%s %s failed", scope["method"], scope["path"])
             if exchange.status is not None:
@@ -53,6 +57,14 @@ class Answers:
             await problem.response(scope["path"])(scope, exchange.receive, exchange.send)
         finally:
             self._count(scope, exchange.status or 499, perf_counter() - started)
+
+    def _methods(self, scope: Scope) -> set[str]:
+        """Every method that some route takes on this path; the router names those of the first route alone."""
+        found: set[str] = set()
+        for route in self._app.router.routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                found |= getattr(route, "methods", None) or set()
+        return found
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         # Only the template: ids and unknown paths would make a series each.
@@ -100,23 +112,29 @@ class _Exchange:
             return
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
     """The result of `work`, which is cancelled when the client goes away. The body must have been read to its end.
 
     Raises what `work` raises, ClientDisconnect.
     """
-    working = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnect(receive))
+    task = asyncio.current_task()
+    assert task is not None
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        task.cancel()
+
+    watching = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        # Cancelled by the watch alone, not by a shutdown beside it: an ordinary end of this request.
+        if left and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
-        working.cancel()
-        gone.cancel()
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()

@@ -137,6 +137,7 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

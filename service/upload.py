@@ -172,7 +172,7 @@ def media_type(request: Request) -> str:
 
 
 def parse_json(body: bytes, model: type[M]) -> M:
-    """Reads strict JSON (no NaN, no numbers as text) into `model`. Raises Problem `invalid-request`, ValidationError."""
+    """Strict JSON (no NaN, no numbers as text) into `model`. Raises Problem `invalid-request`, ValidationError."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope, Send
 
 from index.types import Collection
 from service.problems import Problem, invalid
@@ -35,31 +35,31 @@ class Direct(APIRoute):
     one.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        endpoint = self.endpoint
-        wanted = tuple(inspect.signature(endpoint).parameters)
-        strict = self.path.startswith("/v1/") and "parameters" not in (self.openapi_extra or {})
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._wanted = tuple(inspect.signature(self.endpoint).parameters)
+        self._strict = self.path.startswith("/v1/") and "parameters" not in (self.openapi_extra or {})
+        self.app = self._answer
 
-        async def handle(request: Request) -> Response:
-            if strict and request.scope["query_string"]:
-                known_query(request.query_params, ())
-            runtime: Runtime = request.app.state.runtime
-            given: dict[str, Any] = {}
-            for parameter in wanted:
-                if parameter == "request":
-                    given[parameter] = request
-                elif parameter == "runtime":
-                    given[parameter] = runtime
-                elif parameter == "name":
-                    given[parameter] = checked(request, "c", NAME, "[a-z0-9][a-z0-9_-]{0,62}")
-                elif parameter == "collection":
-                    given[parameter] = runtime.collection(checked(request, "c", NAME, "[a-z0-9][a-z0-9_-]{0,62}"))
-                else:
-                    given[parameter] = checked(request, "id", ID, "1–128 of A–Z a–z 0–9 . _ : @ -, not . or ..")
-            response: Response = await endpoint(**given)
-            return response
-
-        return handle
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        if self._strict and scope["query_string"]:
+            known_query(request.query_params, ())
+        runtime: Runtime = scope["app"].state.runtime
+        given: dict[str, Any] = {}
+        for parameter in self._wanted:
+            if parameter == "request":
+                given[parameter] = request
+            elif parameter == "runtime":
+                given[parameter] = runtime
+            elif parameter == "name":
+                given[parameter] = checked(request, "c", NAME, "[a-z0-9][a-z0-9_-]{0,62}")
+            elif parameter == "collection":
+                given[parameter] = runtime.collection(checked(request, "c", NAME, "[a-z0-9][a-z0-9_-]{0,62}"))
+            else:
+                given[parameter] = checked(request, "id", ID, "1–128 of A–Z a–z 0–9 . _ : @ -, not . or ..")
+        response: Response = await self.endpoint(**given)
+        await response(scope, receive, send)
 
 
 NAME = re.compile(NAME_PATTERN)
