@@ -18,6 +18,7 @@ from pyroaring import BitMap
 
 from index.column import bitmap
 from index.compressed import CompressedIndex
+from index.compressed_effort import Effort, effort_for
 from index.encoding import Stored
 from index.failpoints import Failpoints
 from index.fields import Matching
@@ -29,6 +30,8 @@ from index.vectors import VectorFile
 
 _INDEX = "index"
 _MERGE = 16_384  # rows per merge at most, so that progress shows and a close need not wait long
+_CHECK_FROM, _CHECK_SHARE = 2_048, 0.05  # merged rows after which it is looked whether searches still find enough
+_SAMPLE, _NEAREST = 64, 10
 _FEW = 1_500  # up to so many items that pass a filter, comparing each of them costs less than the compressed index
 
 
@@ -46,6 +49,8 @@ class Generation:
         self._lock = ReadWriteLock()
         self._tail_dead = BitMap()  # keys beyond the compressed part that were removed
         self._epoch = 0
+        self._unchecked = 0
+        self.agreement = 1.0
 
     @classmethod
     def load(cls, directory: Path, *, dim: int, token: str) -> Generation:
@@ -183,6 +188,10 @@ class Generation:
             self._index.remove(np.array(gone.to_array(), np.int64))
             self._tail_dead = self._tail_dead - gone
             self._epoch += 1
+        self._unchecked += stop - first
+        if self._unchecked >= max(_CHECK_FROM, _CHECK_SHARE * stop):
+            self._unchecked = 0
+            self.agreement = self._agree()
         return stop - first
 
     def save(self, sequence: int, failpoints: Failpoints) -> None:
@@ -211,6 +220,19 @@ class Generation:
         """Closes, and removes the directory."""
         self.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _agree(self) -> float:
+        """Of the neighbours that a far harder search finds for the newest rows, the share that an ordinary one finds."""
+        rows = np.linspace(self._index.trained, self._index.indexed - 1, _SAMPLE).astype(np.int64)
+        ordinary = effort_for(_NEAREST, indexed=self.indexed, available=max(1, self._index.count), lists=1)
+        hard = Effort(lists=8 * ordinary.lists, depth=8 * ordinary.depth)
+        agreed = found = 0
+        for query in self._file.read(rows).astype(np.float32):
+            with self._lock.reading():
+                wanted = set(self._index.search(query[None], _NEAREST, effort=hard)[1][0].tolist())
+                agreed += len(wanted.intersection(self._index.search(query[None], _NEAREST)[1][0].tolist()))
+            found += len(wanted)
+        return agreed / found
 
     def _selection(self, matching: Matching) -> Any:
         kept = matching.selection

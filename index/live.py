@@ -98,6 +98,7 @@ class LiveIndex:
             "tail": figures.tail,
             "dead": figures.dead,
             "trained": figures.trained,
+            "agreement": round(figures.agreement, 4),
             "memory_bytes": memory,
             "file_bytes": disk,
             "action": None if self._action is None else self._action.value,
@@ -300,7 +301,7 @@ class LiveIndex:
         big = self._big
         if big is None:
             return Figures(False, 0 if self._flat is None else len(self._flat))
-        return Figures(True, len(big), big.indexed, big.tail, big.dead, big.trained, self._unsaved)
+        return Figures(True, len(big), big.indexed, big.tail, big.dead, big.trained, self._unsaved, big.agreement)
 
     def _next(self) -> Action | None:
         if time.monotonic() < self._retry_at:

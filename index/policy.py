@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from index.compressed import MIN_COMPRESSED
 
+_DRIFTED = 1.1  # growth since training from which a new training may help; below, it would only be repeated
+
 
 class Action(enum.Enum):
     """The next thing to do behind the scenes."""
@@ -26,7 +28,9 @@ class Figures:
 
     compressed: whether a compressed index serves; alive: what a search may find; indexed: covered by the compressed
     index, removed ones included; tail: newer ones, searched exactly; dead: removed but still taking room; trained: how
-    many there were when the compressed index was trained; unsaved: changes since its file was written.
+    many there were when the compressed index was trained; unsaved: changes since its file was written. agreement: share
+    of what a far harder search finds for the newest vectors that an ordinary one finds: it falls when the catalogue has
+    drifted away from what the index was trained on.
     """
 
     compressed: bool
@@ -36,6 +40,7 @@ class Figures:
     dead: int = 0
     trained: int = 0
     unsaved: int = 0
+    agreement: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Policy:
     merge_from: int = 512
     dead_share: float = 0.25
     growth: float = 2.0
+    agreement: float = 0.95
     save_share: float = 0.02
     save_from: int = 20_000
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
@@ -58,6 +64,8 @@ class Policy:
         if now.alive < self.compress_from // 4:
             return Action.BUILD  # shrunk so far that exact search is better again
         if now.dead > self.dead_share * (now.indexed + now.tail) or now.alive > self.growth * now.trained:
+            return Action.BUILD
+        if now.agreement < self.agreement and now.indexed > _DRIFTED * now.trained:
             return Action.BUILD
         if now.tail >= self.merge_from:
             return Action.MERGE

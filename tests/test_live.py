@@ -257,6 +257,8 @@ def test_policy() -> None:
     assert policy.next(Figures(True, 1060, 1060, 0, 0, 1000, 60)) is Action.SAVE
     assert policy.next(Figures(True, 2001, 2001, 0, 0, 1000, 0)) is Action.BUILD
     assert policy.next(Figures(True, 700, 1000, 0, 300, 1000, 0)) is Action.BUILD
+    assert policy.next(Figures(True, 1200, 1200, 0, 0, 1000, 0, agreement=0.9)) is Action.BUILD
+    assert policy.next(Figures(True, 1050, 1050, 0, 0, 1000, 0, agreement=0.9)) is None
     assert policy.next(Figures(True, 200, 210, 0, 10, 200, 0)) is Action.BUILD
 
 
