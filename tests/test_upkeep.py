@@ -137,7 +137,9 @@ def test_beside_a_running_server_they_go_through_it(server: StartServer, file: P
     beside = Lookalike(file.parent, None, **running.env)
 
     assert counted(beside.json("import", file, "--collection", "ready", "--model", "m")) == (50, 0, 0)
-    assert running.client.get("/v1/collections/ready/items/v3").json()["metadata"] == {"n": 3}
+    asked = {"vector": np.load(file)[3].tolist(), "limit": 1}
+    found = running.client.post("/v1/collections/ready/query", json=asked).json()
+    assert (found["results"][0]["id"], found["results"][0]["metadata"]) == ("v3", {"n": 3})
     assert beside.json("verify")["findings"] == []
     snapshot = beside.json("snapshot", "create", "backup.tar")  # a path relative to the command, not to the server
     assert (snapshot["items"], snapshot["originals"]) == (51, 1)
