@@ -15,7 +15,7 @@ from service.bulk import Tally, run
 from service.folder import Bad, FolderError, Source
 from service.problems import Problem
 from service.runtime import Runtime
-from service.targets import CatalogueTarget
+from service.targets import here
 
 log = logging.getLogger("lookalike.import")
 
@@ -37,7 +37,7 @@ async def import_sources(
     runtime: Runtime, sources: Sequence[Source], collection: str, *, what: str, bad: Sequence[Bad] = ()
 ) -> Tally:
     """Imports and logs how it goes. Raises ModelsError, StoreError, Problem."""
-    target = CatalogueTarget(runtime, runtime.collection(collection))
+    target = await here(runtime, collection)
     logged = time.monotonic()
 
     def tell(tally: Tally) -> None:

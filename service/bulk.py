@@ -57,7 +57,7 @@ class Target(Protocol):
         """What stands in the collection, by id."""
         ...
 
-    async def put(self, id: str, data: bytes, metadata: Mapping[str, Any]) -> None: ...
+    async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None: ...
 
     async def describe(self, id: str, metadata: Mapping[str, Any]) -> None: ...
 
@@ -168,7 +168,7 @@ async def _one(read: Read, target: Target, known: Known | None, tally: Tally) ->
     if action is Action.DESCRIBE:
         await target.describe(source.id, source.metadata)
     else:
-        await target.put(source.id, read.data, joined(known, source.metadata))
+        await target.put(source.id, read.data, read.sha256, joined(known, source.metadata))
     if known is None:
         tally.created += 1
     else:

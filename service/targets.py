@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +9,11 @@ from urllib.parse import quote
 
 import orjson
 
-from index.types import Collection, Entry
+from index.types import Collection, Entry, Media
 from models.errors import EmbeddingInvalid, ImageError
 from service.bulk import Known, PictureRefused, Target
 from service.client import Api, RequestFailed, Service
+from service.networks import LoadedModel
 from service.runtime import Runtime
 
 # One transaction for so many pictures, so many bytes, or so many seconds of work, whichever comes first.
@@ -27,11 +27,15 @@ PICTURE_PROBLEMS = frozenset(
 
 
 class CatalogueTarget:
-    """Embeds here and writes batches, each in one transaction."""
+    """Embeds here and writes batches, each in one transaction.
 
-    def __init__(self, runtime: Runtime, collection: Collection) -> None:
+    Straight to the decoders and lanes: its pictures seldom repeat, and must not push people's out of the cache.
+    """
+
+    def __init__(self, runtime: Runtime, collection: Collection, network: LoadedModel) -> None:
         self._runtime = runtime
         self._collection = collection
+        self._network = network
         self._waiting: list[Entry] = []
         self._bytes = 0
         self._since = time.monotonic()
@@ -43,14 +47,17 @@ class CatalogueTarget:
     async def known(self) -> dict[str, Known]:
         return await self._runtime.read(_known, self._collection)
 
-    async def put(self, id: str, data: bytes, metadata: Mapping[str, Any]) -> None:
+    async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+        pipeline = self._runtime.pipeline
         try:
-            made = await self._runtime.embed(self._collection, data, thumbnail=True, wait=True)
+            decoded = await pipeline.decoder.decode(data, thumbnail=True)
+            vector = await pipeline.batcher.submit(self._network, decoded.pixels, bulk=True)
         except (ImageError, EmbeddingInvalid) as error:
             raise PictureRefused(str(error)) from None
+        media = Media(decoded.width, decoded.height, decoded.format, len(data), sha256)
         if not self._waiting:
             self._since = time.monotonic()
-        self._waiting.append(Entry(id, made.vector, metadata, made.media, made.thumbnail, data))
+        self._waiting.append(Entry(id, vector, metadata, media, decoded.thumbnail, data))
         self._bytes += len(data)
         late = time.monotonic() - self._since >= BATCH_SECONDS
         if late or len(self._waiting) >= BATCH_ITEMS or self._bytes >= BATCH_BYTES:
@@ -83,7 +90,7 @@ class ServerTarget:
                 found[item["id"]] = Known(image["sha256"] if image else None, item["metadata"])
         return found
 
-    async def put(self, id: str, data: bytes, metadata: Mapping[str, Any]) -> None:
+    async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
         form = {"metadata": orjson.dumps(metadata).decode()}
         try:
             await self._api.call("PUT", f"{self._items}/{quote(id)}", files={"image": ("image", data)}, data=form)
@@ -106,7 +113,13 @@ async def open_target(service: Service, collection: str) -> Target:
     if runtime is None:
         info = await service.api.call("GET", "/v1/info")
         return ServerTarget(service.api, collection, _limit(info))
-    return CatalogueTarget(runtime, await asyncio.to_thread(runtime.collection, collection))
+    return await here(runtime, collection)
+
+
+async def here(runtime: Runtime, collection: str) -> CatalogueTarget:
+    """The target for a collection of this process. Raises CollectionNotFound, ModelMismatch."""
+    found = runtime.collection(collection)
+    return CatalogueTarget(runtime, found, await runtime.network(found))
 
 
 def _limit(info: Mapping[str, Any]) -> int:

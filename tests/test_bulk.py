@@ -32,7 +32,8 @@ class Memory:
     async def known(self) -> dict[str, Known]:
         return {id: Known(hashlib.sha256(data).hexdigest(), kept) for id, (data, kept) in self.items.items()}
 
-    async def put(self, id: str, data: bytes, metadata: Mapping[str, Any]) -> None:
+    async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+        assert sha256 == hashlib.sha256(data).hexdigest()
         await asyncio.sleep(0)
         if data.startswith(b"bad"):
             raise PictureRefused("no picture")
