@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+import warnings
 
 import orjson
 
@@ -32,7 +33,9 @@ def die_with_parent() -> None:
 def main() -> None:
     socket_fd, memory_fd, max_pixels = (int(each) for each in sys.argv[1:4])
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    for each in (signal.SIGINT, signal.SIGTERM):  # these go to whole groups; the parent decides when a worker ends
+        signal.signal(each, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # what a picture makes Pillow say is no business of the log
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limits = image.Limits(max_pixels=max_pixels)

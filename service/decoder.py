@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -49,12 +49,13 @@ class Worker:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET if _SEQPACKET else socket.SOCK_STREAM)
         ours.setblocking(False)
         self._channel = ours
-        with theirs, tempfile.TemporaryFile(dir=_memory_directory()) as file:
+        with theirs, _memory_file() as file:
             file.truncate(size)
             self._memory = mmap.mmap(file.fileno(), size)
             self._process = subprocess.Popen(
                 [
                     sys.executable,
+                    "-P",
                     "-m",
                     "service.decode_worker",
                     str(theirs.fileno()),
@@ -106,9 +107,11 @@ class Worker:
 _SEQPACKET = sys.platform == "linux"
 
 
-def _memory_directory() -> str | None:
-    """Where a temporary file stays in memory; the default place elsewhere."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() and os.access("/dev/shm", os.W_OK) else None
+def _memory_file() -> BinaryIO:
+    """A file two processes can map. Not in /dev/shm: containers have 64 MB there, and a mapping past it is SIGBUS."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("lookalike"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 class DecoderPool:
@@ -120,9 +123,10 @@ class DecoderPool:
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._seconds = seconds
-        self._idle: asyncio.Queue[Worker] = asyncio.Queue()
+        # None stands for a worker that could not be replaced: whoever gets it tries again.
+        self._idle: asyncio.Queue[Worker | None] = asyncio.Queue()
         self._all: set[Worker] = set()
-        self._running: set[asyncio.Task[Decoded]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     @property
@@ -153,43 +157,86 @@ class DecoderPool:
         if self._closed:
             raise NotReady("The service is shutting down")
         worker = await self._idle.get()
-        if time.monotonic() >= deadline:
+        if self._closed or time.monotonic() >= deadline:
             self._idle.put_nowait(worker)
+            if self._closed:
+                raise NotReady("The service is shutting down")
             raise Overloaded(1, "The deadline passed while the picture waited; try again shortly")
         # A caller that goes away must not leave a worker with an unread answer: the task goes on and hands it back.
         task = asyncio.create_task(self._decode(worker, data, crop, thumbnail))
-        self._running.add(task)
-        task.add_done_callback(self._finished)
+        self._keep(task)
         return await asyncio.shield(task)
 
-    def _finished(self, task: asyncio.Task[Decoded]) -> None:
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._running.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # read, so that an error nobody waits for is not reported as lost
 
     async def _decode(
-        self, worker: Worker, data: bytes, crop: tuple[float, float, float, float] | None, thumbnail: bool
+        self,
+        worker: Worker | None,
+        data: bytes,
+        crop: tuple[float, float, float, float] | None,
+        thumbnail: bool,
     ) -> Decoded:
+        died = 0
         try:
-            async with asyncio.timeout(self._seconds):
-                return await worker.decode(data, crop, thumbnail)
-        except TimeoutError:
-            worker = await self._replace(worker, "took too long")
-            raise errors.UndecodableImage("The picture takes too long to decode; save it again and retry") from None
-        except WorkerDied as error:
-            worker = await self._replace(worker, str(error))
-            raise errors.UndecodableImage("The picture crashes the decoder; save it again and retry") from None
+            while True:
+                worker = worker or await self._fresh()
+                try:
+                    async with asyncio.timeout(self._seconds):
+                        return await worker.decode(data, crop, thumbnail)
+                except TimeoutError:
+                    dead, worker = worker, None
+                    self._discard(dead, "took too long")
+                    raise errors.UndecodableImage("the picture takes too long to decode: save it again") from None
+                except WorkerDied as error:
+                    # It may have died before, of something else: only the second death is this picture's.
+                    dead, worker = worker, None
+                    self._discard(dead, str(error))
+                    died += 1
+                    if died == 2:
+                        raise errors.UndecodableImage("the picture crashes the decoder: save it again") from None
+        finally:
+            if worker is None and not self._closed:
+                self._keep(asyncio.create_task(self._refill()))
+            else:
+                self._idle.put_nowait(worker)
+
+    async def _refill(self) -> None:
+        worker = None
+        try:
+            worker = await self._fresh()
+        except NotReady:
+            log.debug("the next picture tries to start a decoding process again")
         finally:
             self._idle.put_nowait(worker)
 
-    async def _replace(self, worker: Worker, why: str) -> Worker:
+    def _discard(self, worker: Worker, why: str) -> None:
         log.warning("decoding process %d %s and is replaced", worker.pid, why)
         self.restarts += 1
         self._all.discard(worker)
         worker.kill()
-        fresh = self._spawn()
-        await fresh.ready()
-        return fresh
+
+    async def _fresh(self) -> Worker:
+        """Raises NotReady where no process can be started now."""
+        if self._closed:
+            raise NotReady("The service is shutting down")
+        worker = None
+        try:
+            worker = self._spawn()
+            await worker.ready()
+        except (OSError, TimeoutError, WorkerDied) as error:
+            if worker is not None:
+                self._all.discard(worker)
+                worker.kill()
+            log.error("no decoding process can be started: %s", error)
+            raise NotReady("No picture can be decoded right now; try again shortly") from error
+        return worker
 
     async def close(self) -> None:
         """Ends every worker; pictures in hand fail."""
@@ -199,3 +246,4 @@ class DecoderPool:
         for worker in self._all:
             worker.kill()
         self._all.clear()
+        self._idle.put_nowait(None)  # passed on from one who waits to the next, who see that the pool is closed

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -29,10 +28,12 @@ KINDS: dict[str, tuple[int, str]] = {
     "overloaded": (503, "The queue is full"),
     "not-ready": (503, "The service is not ready"),
     "storage-full": (507, "The disk is full"),
+    "malformed-http": (400, "The request is not well-formed HTTP"),
     "internal": (500, "A bug on our side"),
 }
 
 MAX_FIELD_ERRORS = 20
+MAX_NAME = 100
 
 
 class Problem(Exception):
@@ -100,6 +101,8 @@ SLUGS: dict[type[Exception], str] = {
     models.UndecodableImage: "image-undecodable",
     models.ImageTooLarge: "image-too-large",
     models.EmbeddingInvalid: "image-undecodable",
+    models.ArtefactError: "model-mismatch",
+    models.DeviceUnavailable: "not-ready",
     store.NotFound: "not-found",
     store.ModelMismatch: "model-mismatch",
     store.Refused: "invalid-request",
@@ -108,11 +111,12 @@ SLUGS: dict[type[Exception], str] = {
 }
 
 
-def _field_errors(error: RequestValidationError | ValidationError) -> list[dict[str, str]]:
+def _field_errors(error: ValidationError) -> list[dict[str, str]]:
     found = []
-    for each in error.errors():
-        where = [str(part) for part in each["loc"] if part not in ("body", "query", "path")]
-        found.append({"field": ".".join(where) or "body", "message": each["msg"]})
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        # A field's name may be the caller's own text, of any length.
+        where = ".".join(str(part)[:MAX_NAME] for part in each["loc"] if part not in ("body", "query", "path"))
+        found.append({"field": where[:MAX_NAME] or "body", "message": each["msg"][:200]})
     return found
 
 
@@ -120,7 +124,7 @@ def problem_of(error: Exception) -> Problem:
     """The problem an exception is answered with; unknown ones are `internal` and say nothing of the inside."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, (RequestValidationError, ValidationError)):
+    if isinstance(error, ValidationError):
         errors = _field_errors(error)
         first = errors[0]
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -131,6 +135,9 @@ def problem_of(error: Exception) -> Problem:
         if error.status_code == 404:
             return Problem("not-found", "There is no such path; see /docs")
         return Problem("invalid-request", str(error.detail))
+    if isinstance(error, store.FilterError):
+        path = f"filter.{error.path}".rstrip(".")[:MAX_NAME]
+        return Problem("invalid-request", str(error)[:400], errors=[{"field": path, "message": error.message[:200]}])
     for cls in type(error).__mro__:
         if cls in SLUGS:
             slug = SLUGS[cls]

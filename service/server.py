@@ -15,6 +15,7 @@ import uvicorn
 from service import owner
 from service.app import create_app
 from service.logs import configure_logging
+from service.protocol import GuardedProtocol
 from service.runtime import Runtime
 from service.settings import Settings, SettingsError
 
@@ -133,7 +134,7 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
     config = uvicorn.Config(
         create_app(runtime, admin_token=token),
         lifespan="off",
-        http="httptools",
+        http=GuardedProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
