@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from benchmarks import photographs
 from benchmarks.photographs import Photo
@@ -22,6 +23,9 @@ StartServer = Callable[..., Server]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # No test asserts a time, so neither does Hypothesis: on a busy machine a deadline is a coin toss.
+    settings.register_profile("lookalike", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("lookalike")
     config.stash[LIVE_SERVERS] = []
 
 
