@@ -121,9 +121,11 @@ class Catalogue:
 
     def infos(self) -> list[CollectionInfo]:
         """Every collection as it stands, by name."""
-        with contextlib.suppress(CollectionNotFound):
-            return [self._collections[name].info() for name in self.names()]
-        return self.infos()  # one was dropped between naming and asking
+        found = []
+        for collection in list(self._collections.values()):
+            with contextlib.suppress(CollectionNotFound):  # being dropped
+                found.append(collection.info())
+        return sorted(found, key=lambda info: info.name)
 
     def drop(self, name: str) -> None:
         """Removes a collection at once for every reader; its rows and files go behind the scenes.
@@ -131,10 +133,19 @@ class Catalogue:
         Raises CollectionNotFound.
         """
         with self._guard:
-            self.collection(name)
-            self._store.writer.call(lambda connection: _drop(connection, name))
-            index = self._collections.pop(name).index
-        index.close(discard=True)
+            collection = self.collection(name)
+
+            def run(connection: apsw.Connection) -> None:
+                _drop(connection, name)
+                collection.dropped(True)
+
+            try:
+                self._store.writer.call(run)
+            except BaseException:
+                collection.dropped(False)
+                raise
+            del self._collections[name]
+        collection.index.close(discard=True)
         self._work.set()
 
     def clear(
@@ -142,16 +153,15 @@ class Catalogue:
     ) -> None:
         """Empties a collection; with model, fingerprint and dim it belongs to that model from now on.
 
-        A threshold set by hand goes when the model changes. Raises CollectionNotFound.
+        A threshold set by hand goes with what it was set for. Raises CollectionNotFound.
         """
 
         def run(connection: apsw.Connection) -> Head:
             old = heads.head(connection, name)
             _drop(connection, name)
             _insert(connection, name, model or old.model, fingerprint or old.fingerprint, dim or old.dim)
-            if fingerprint in (None, old.fingerprint):
-                sql = "UPDATE collections SET score_threshold = ?, created_at = ? WHERE name = ? AND NOT dropped"
-                connection.execute(sql, (old.score_threshold, old.created_at, name))
+            sql = "UPDATE collections SET created_at = ? WHERE name = ? AND NOT dropped"
+            connection.execute(sql, (old.created_at, name))
             return heads.head(connection, name)
 
         retired: list[LiveIndex] = []

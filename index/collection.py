@@ -7,26 +7,22 @@ asks again: a reader sees an item's old or its new state, never neither.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import apsw
 import numpy as np
-from pyroaring import BitMap
 
 from index import bulk, heads, items
 from index.bulk import Batch
 from index.column import bitmap
 from index.encoding import (
-    check_id,
-    checksum,
     decode_cursor,
-    decode_metadata,
     encode_cursor,
     encode_metadata,
     merge_patch,
@@ -35,19 +31,20 @@ from index.encoding import (
     unit_query,
 )
 from index.errors import (
+    CollectionNotFound,
     IndexNotReady,
     ItemNotFound,
     ModelMismatch,
     StoreError,
 )
-from index.fields import Fields, Matching
+from index.fields import Fields
 from index.filters import Filter
 from index.heads import Head
-from index.items import Change, Prepared
+from index.items import Change
 from index.live import LiveIndex
 from index.search import Searcher
 from index.store import Store
-from index.stored import Keys, StoredVectors, damaged, sound, stack
+from index.stored import StoredVectors, damaged, sound, stack
 from index.types import CollectionInfo, Entry, Imported, Item, Metadata, Page, SearchResult, Vector, Written
 
 _BATCH = 4_096  # vectors per transaction of a bulk import
@@ -70,7 +67,14 @@ class EmbeddedCollection:
     def __init__(self, store: Store, head: Head) -> None:
         self._store = store
         self._name = head.name
-        self._bound = self._load(head)
+        self._gone = False
+        self._state = self._load(head)
+
+    @property
+    def _bound(self) -> Bound:
+        if self._gone:
+            raise CollectionNotFound(f"no collection {self._name!r}; create it first")
+        return self._state
 
     @property
     def name(self) -> str:
@@ -100,7 +104,7 @@ class EmbeddedCollection:
     @property
     def index(self) -> LiveIndex:
         """The search index as it is bound now; for maintenance and tests."""
-        return self._bound.index
+        return self._state.index
 
     def info(self) -> CollectionInfo:
         """As it stands; count and bytes from the store."""
@@ -123,7 +127,7 @@ class EmbeddedCollection:
         """None: back to what is calibrated, or the model's."""
 
         def run(connection: apsw.Connection) -> Head:
-            heads.head(connection, self._name)
+            self._row(connection)
             sql = "UPDATE collections SET score_threshold = ? WHERE name = ? AND NOT dropped"
             connection.execute(sql, (threshold, self._name))
             return heads.head(connection, self._name)
@@ -136,15 +140,17 @@ class EmbeddedCollection:
         self._check_model(fingerprint)
         if not entries:
             return []
-        prepared = _prepare(entries, head.dim)
+        prepared = items.prepare(entries, head.dim)
         files = [
             (entry.media.sha256, entry.original)
             for entry in entries
             if self._store.keep_originals and entry.original is not None and entry.media is not None
         ]
-        run: Callable[[apsw.Connection], tuple[Change, list[Written]]] = lambda connection: items.put(  # noqa: E731
-            connection, head, prepared, time.time()
-        )
+
+        def run(connection: apsw.Connection) -> tuple[Change, list[Written]]:
+            self._row(connection)
+            return items.put(connection, head, prepared, time.time())
+
         try:
             with self._store.originals.held(files):
                 return self._store.writer.call(run, lambda result: self._apply(result[0]))[1]
@@ -167,34 +173,33 @@ class EmbeddedCollection:
             part = slice(start, start + _BATCH)
             batch = Batch.encode(ids[part], vectors[part], None if metadata is None else metadata[part], head.dim)
             self._bound.index.wait_for_room()
-            waiting.append(self._store.writer.submit(partial(_insert, head, batch), self._apply_all))
+            waiting.append(self._store.writer.submit(partial(self._insert, head, batch), self._apply_all))
             while len(waiting) > 1 or (waiting and start + _BATCH >= len(ids)):
-                one = waiting.popleft().result()[1]
-                total = Imported(
-                    total.created + one.created, total.replaced + one.replaced, total.unchanged + one.unchanged
-                )
+                total += waiting.popleft().result()[1]
         return total
 
     def merge_metadata(self, id: str, patch: Metadata) -> Item:
         """As `Collection.merge_metadata`. Raises InvalidMetadata."""
         encode_metadata(patch)
+        return self._rewrite(id, lambda item: encode_metadata(merge_patch(item.metadata, patch)))
 
-        def run(connection: apsw.Connection) -> tuple[Change, Item]:
-            head = heads.head(connection, self._name)
-            row = items.row_by_id(connection, head.id, self._name, id)
-            merged = encode_metadata(merge_patch(row.item.metadata, patch))
-            if merged == row.metadata:
-                return Change(head.id), row.item
-            return items.patch(connection, head, row, merged, time.time())
+    def replace_metadata(self, id: str, metadata: Metadata, *, sha256: str) -> Item:
+        """As `Collection.replace_metadata`. Raises InvalidMetadata."""
+        text = encode_metadata(metadata)
 
-        return self._store.writer.call(run, lambda result: self._apply(result[0]))[1]
+        def replaced(item: Item) -> str:
+            if item.media is None or item.media.sha256 != sha256:
+                raise ItemNotFound(f"item {id!r} in collection {self._name!r} has another picture now")
+            return text
+
+        return self._rewrite(id, replaced)
 
     def delete(self, ids: Iterable[str]) -> int:
         """Number of items that were there; ids twice count once."""
         wanted = list(dict.fromkeys(ids))
 
         def run(connection: apsw.Connection) -> Change:
-            head = heads.head(connection, self._name)
+            head = self._row(connection)
             return items.remove(connection, head, list(items.rows_by_id(connection, head.id, wanted).values()))
 
         return len(self._store.writer.call(run, self._apply).removed)
@@ -202,12 +207,12 @@ class EmbeddedCollection:
     def delete_where(self, filter: Filter) -> int:
         """Deletes what passes; in transactions of some thousand items each."""
         bound = self._bound
-        found = iter(np.frombuffer(self._matching(bound, filter).keys.to_array(), np.uint32).tolist())
+        found = iter(np.frombuffer(bound.fields.matching(filter).keys.to_array(), np.uint32).tolist())
         deleted = 0
         while keys := [key for _, key in zip(range(_DELETE), found, strict=False)]:
 
             def run(connection: apsw.Connection, keys: list[int] = keys) -> Change:
-                head = heads.head(connection, self._name)
+                head = self._row(connection)
                 if head.id != bound.head.id:
                     return Change(head.id)  # emptied meanwhile
                 rows = items.rows_by_key(connection, head.id, keys).values()
@@ -227,8 +232,7 @@ class EmbeddedCollection:
         out = np.empty((len(ids), head.dim), np.float32)
         with self._store.readers.connection() as connection:
             for position, id in enumerate(ids):
-                row = items.row_by_id(connection, head.id, self._name, id)
-                crc, data = items.vector(connection, row.vid)
+                crc, data = items.vector_by_id(connection, head.id, self._name, id)
                 if not sound(crc, data, head.dim):
                     raise damaged(id, self._name)
                 out[position] = np.frombuffer(data, stored_type(head.dim))
@@ -237,18 +241,14 @@ class EmbeddedCollection:
     def thumbnail(self, id: str) -> bytes:
         """Raises ItemNotFound, also for an item that has none."""
         with self._store.readers.connection() as connection:
-            row = items.row_by_id(connection, self._bound.head.id, self._name, id)
-            data: bytes | None = connection.execute("SELECT data FROM thumbnails WHERE vid = ?", (row.vid,)).get
-        if data is None:
-            raise ItemNotFound(f"item {id!r} in collection {self._name!r} has no thumbnail")
-        return data
+            return items.thumbnail_by_id(connection, self._bound.head.id, self._name, id)
 
     def scan(self, *, limit: int = 100, cursor: str | None = None, filter: Filter | None = None) -> Page:
         """As `Collection.scan`; one page costs its own length, with a rare filter that of the ids passed over."""
         bound = self._bound
-        passing = None if filter is None or filter.empty else self._matching(bound, filter).keys
+        passing = None if filter is None or filter.empty else bound.fields.matching(filter).keys
         after = "" if cursor is None else decode_cursor(cursor)
-        with self._store.readers.connection() as connection:
+        with self._store.readers.connection() as connection, connection:  # one moment for both statements
             keys: list[int] = []
             ordered = items.in_id_order(connection, bound.head.id, after)
             for _, key in ordered:
@@ -266,7 +266,7 @@ class EmbeddedCollection:
         """Items, or those that pass."""
         if filter is None or filter.empty:
             return self._head().count
-        return len(self._matching(self._bound, filter))
+        return len(self._bound.fields.matching(filter))
 
     def search(
         self,
@@ -285,9 +285,11 @@ class EmbeddedCollection:
         def run() -> SearchResult | None:
             bound = self._bound
             query = unit_query(vector, bound.head.dim)
-            matching = None if filter is None or filter.empty else self._matching(bound, filter)
+            matching = None if filter is None or filter.empty else bound.fields.matching(filter)
             searcher = Searcher(self._store, bound.head.id, bound.index, bound.fields, query, excluded)
-            return searcher.run(limit=limit, offset=offset, min_score=min_score, matching=matching, group_by=group_by)
+            with self._rebinding():
+                return searcher.run(limit, offset, min_score=min_score, matching=matching, group_by=group_by)
+            return None
 
         for _ in range(_TRIES):
             found = run()
@@ -303,33 +305,49 @@ class EmbeddedCollection:
 
     def nearest(self, vector: Vector, limit: int = 10) -> list[tuple[str, float]]:
         """The lean search: ids and scores only, best first. Same scores and errors as `search`."""
-        bound = self._bound
-        scores, keys = bound.index.search(unit_query(vector, bound.head.dim), limit)
-        names = bound.index.names(keys)
-        if names is not None:
-            return list(zip(names, scores.tolist(), strict=True))
-        with self._store.readers.connection() as connection:
-            ids = items.ids_by_key(connection, bound.head.id, keys.tolist())
-        return [(ids[key], score) for key, score in zip(keys.tolist(), scores.tolist(), strict=True) if key in ids]
+        while True:
+            bound = self._bound
+            with self._rebinding():
+                scores, keys = bound.index.search(unit_query(vector, bound.head.dim), limit)
+                names = bound.index.names(keys)
+                if names is not None:
+                    return list(zip(names, scores.tolist(), strict=True))
+                with self._store.readers.connection() as connection:
+                    ids = items.ids_by_key(connection, bound.head.id, keys.tolist())
+                return [(ids[k], score) for k, score in zip(keys.tolist(), scores.tolist(), strict=True) if k in ids]
 
     def close(self) -> None:
         """Ends the work behind the scenes and saves the search index; the catalogue closes the store after."""
-        self._bound.index.close()
+        self._state.index.close()
 
     def rebind(self, head: Head) -> LiveIndex:
         """The name stands for another row from now on; in the writer thread. Returns the index nobody uses any more."""
-        old, self._bound = self._bound.index, self._load(head)
+        old, self._state = self._state.index, self._load(head)
         return old
 
+    def dropped(self, gone: bool) -> None:
+        """The collection is being removed, or was not after all; in the writer thread, where no write comes between."""
+        self._gone = gone
+
     def _rehead(self, head: Head) -> None:
-        self._bound = Bound(head, self._bound.index, self._bound.fields)
+        self._state = Bound(head, self._state.index, self._state.fields)
+
+    def _row(self, connection: apsw.Connection) -> Head:
+        # By name: emptied meanwhile, the collection goes on. Removed, it does not, even if another has its name now.
+        return heads.head(connection, self._bound.head.name)
+
+    @contextlib.contextmanager
+    def _rebinding(self) -> Iterator[None]:
+        # An index that was thrown away while it was searched: emptied, the collection has another one by now.
+        try:
+            yield
+        except CollectionNotFound:
+            if self._gone:
+                raise
 
     def _head(self) -> Head:
         with self._store.readers.connection() as connection:
-            return heads.head(connection, self._name)
-
-    def _matching(self, bound: Bound, filter: Filter) -> Matching:
-        return bound.fields.matching(filter)
+            return self._row(connection)
 
     def _check_model(self, fingerprint: str) -> None:
         if fingerprint != self.fingerprint:
@@ -338,13 +356,28 @@ class EmbeddedCollection:
                 "use another collection, or empty this one"
             )
 
+    def _rewrite(self, id: str, text: Callable[[Item], str]) -> Item:
+        def run(connection: apsw.Connection) -> tuple[Change, Item]:
+            head = self._row(connection)
+            row = items.row_by_id(connection, head.id, self._name, id)
+            new = text(row.item)
+            if new == row.metadata:
+                return Change(head.id), row.item
+            return items.patch(connection, head, row, new, time.time())
+
+        return self._store.writer.call(run, lambda result: self._apply(result[0]))[1]
+
+    def _insert(self, head: Head, batch: Batch, connection: apsw.Connection) -> tuple[list[Change], Imported]:
+        self._row(connection)
+        return bulk.insert(connection, head, batch, time.time())
+
     def _apply_all(self, result: tuple[list[Change], Imported]) -> None:
         for change in result[0]:
             self._apply(change)
 
     def _apply(self, change: Change) -> None:
-        bound = self._bound
-        if change.collection != bound.head.id or change.empty:
+        bound = self._state
+        if change.collection != bound.head.id or change.empty or self._gone:
             return
         try:
             self._store.failpoints.hit("index.apply")
@@ -355,7 +388,7 @@ class EmbeddedCollection:
                 bound.index.apply(added, vectors, change.ids, removed, change.seq)
         except Exception as error:  # noqa: BLE001 - whatever it was, the store is right and the rest is made from it again
             bound.index.distrust(error)
-            bound.fields.reset(_bitmap(bound.index.source.keys()))
+            bound.fields.reset(bitmap(bound.index.source.keys()))
         self._store.release(change.orphans)
 
     def _load(self, head: Head) -> Bound:
@@ -363,30 +396,5 @@ class EmbeddedCollection:
         directory = self._store.directory / "index" / str(head.id)
         index = LiveIndex(source, directory, self._store.policy, self._store.failpoints, load=self._store.indexes)
         keys = index.keys()
-        alive = _bitmap(source.keys() if keys is None else keys)
-        return Bound(head, index, Fields(alive, lambda: self._metadata(head.id)))
-
-    def _metadata(self, collection: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        with self._store.readers.connection() as connection:
-            for key, text in items.metadata_texts(connection, collection):
-                yield key, decode_metadata(text)
-
-
-def _insert(head: Head, batch: Batch, connection: apsw.Connection) -> tuple[list[Change], Imported]:
-    return bulk.insert(connection, head, batch, time.time())
-
-
-def _bitmap(keys: Keys) -> BitMap:
-    return bitmap(keys.astype(np.uint32))
-
-
-def _prepare(entries: Sequence[Entry], dim: int) -> list[Prepared]:
-    vectors = unit(np.stack([_one(entry, dim) for entry in entries]), dim).astype(stored_type(dim))
-    return [
-        Prepared(check_id(entry.id), row, checksum(row), encode_metadata(entry.metadata), entry.media, entry.thumbnail)
-        for entry, row in zip(entries, vectors, strict=True)
-    ]
-
-
-def _one(entry: Entry, dim: int) -> Vector:
-    return unit(entry.vector, dim)[0] if np.shape(entry.vector) != (dim,) else np.asarray(entry.vector, np.float32)
+        alive = bitmap(source.keys() if keys is None else keys)
+        return Bound(head, index, Fields(alive, source.metadata))

@@ -23,9 +23,9 @@ _OVERLAY = 8_192
 UInt32s = npt.NDArray[np.uint32]
 
 
-def bitmap(keys: UInt32s) -> BitMap:
+def bitmap(keys: npt.NDArray[np.integer[Any]]) -> BitMap:
     """Keys in any order → bitmap. Through `array`, which pyroaring reads ten times faster than an ndarray."""
-    return BitMap(array.array("I", np.sort(keys).tobytes()))
+    return BitMap(array.array("I", np.sort(keys.astype(np.uint32, copy=False)).tobytes()))
 
 
 def hashed(kind: str, value: Scalar) -> int:

@@ -19,6 +19,7 @@ from index.vectors import VectorFile
 Floats = npt.NDArray[np.float32]
 
 AXES = 512
+LEADING = 256  # axes that decide about the list: they hold nearly all that tells lists apart
 BITS = 1
 _AXES_SAMPLE = 16_384
 _PER_LIST = 32
@@ -49,7 +50,7 @@ def train(file: VectorFile, rows: npt.NDArray[np.int64], *, threads: int, breath
         breathe()
     points = np.concatenate(parts)
     quantizer: Any = faiss.IndexFlatL2(axes)
-    cluster(points, lists, quantizer, breathe)
+    quantizer.add(centroids(points, lists, breathe))
     ivf: Any = faiss.IndexIVFRaBitQ(quantizer, axes, lists, faiss.METRIC_L2, True, BITS)
     ivf.train(points[:1])  # the centroids stand; the codes themselves need no training
     index = faiss.IndexPreTransform(transform, ivf)
@@ -61,16 +62,44 @@ def train(file: VectorFile, rows: npt.NDArray[np.int64], *, threads: int, breath
     return index
 
 
-def cluster(points: Floats, lists: int, quantizer: Any, breathe: Callable[[], None]) -> None:
-    """Fills the empty flat quantizer with `lists` centroids of the float32 (m, axes) points, by k-means."""
-    rounds = faiss.Clustering(points.shape[1], lists)
+def centroids(points: Floats, lists: int, breathe: Callable[[], None]) -> Floats:
+    """float32 (lists, axes), by k-means on the leading axes of the float32 (m, axes) points; the other axes follow."""
+    leading = np.ascontiguousarray(points[:, :LEADING])
+    nearest: Any = faiss.IndexFlatL2(leading.shape[1])
+    rounds = faiss.Clustering(leading.shape[1], lists)
     rounds.niter = 1
     rounds.min_points_per_centroid = 1
     rounds.max_points_per_centroid = _PER_LIST
     rounds.seed = _SEED
     for _ in range(_ROUNDS):  # each goes on from the centroids of the one before
-        rounds.train(points, quantizer)
+        rounds.train(leading, nearest)
         breathe()
+    places = nearest.search(leading, 1)[1][:, 0]
+    order = np.argsort(places, kind="stable")
+    held = np.bincount(places, minlength=lists)
+    filled = np.flatnonzero(held)
+    found = np.zeros((lists, points.shape[1]), dtype=np.float32)
+    found[filled] = np.add.reduceat(points[order], np.cumsum(held)[filled] - held[filled], axis=0)
+    found[filled] /= held[filled, None]
+    found[:, : leading.shape[1]] = nearest.reconstruct_n(0, lists)
+    return found
+
+
+class Assigner:
+    """Puts vectors into lists by their leading axes, on which the lists were made: half the work of comparing all."""
+
+    def __init__(self, ivf: Any) -> None:
+        self._ivf = ivf
+        known = ivf.quantizer.reconstruct_n(0, ivf.nlist)
+        self._leading = min(LEADING, ivf.d)
+        self._nearest: Any = faiss.IndexFlatL2(self._leading)
+        self._nearest.add(np.ascontiguousarray(known[:, : self._leading]))
+
+    def add(self, ivf: Any, points: Floats, rows: npt.NDArray[np.int64]) -> None:
+        """Adds float32 (n, axes) points as the given rows to `ivf`, which has the same lists."""
+        places = self._nearest.search(np.ascontiguousarray(points[:, : self._leading]), 1)[1][:, 0].copy()
+        pointer = faiss.swig_ptr
+        ivf.add_core(len(points), pointer(points), pointer(rows), pointer(places))
 
 
 def principal_axes(vectors: Floats, axes: int) -> Any:

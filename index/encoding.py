@@ -25,6 +25,7 @@ Stored = npt.NDArray[Any]  # float16 or float32, little-endian, (n, dim)
 _ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _MIN_HALF_DIM = 64
+MAX_METADATA = 65_536  # bytes of JSON
 
 
 def check_id(id: str) -> str:
@@ -91,16 +92,19 @@ def checksum(row: Any) -> int:
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> str:
-    """Compact JSON text. Raises InvalidMetadata for anything that JSON cannot carry unchanged."""
+    """Compact JSON text. Raises InvalidMetadata for what JSON cannot carry unchanged, and above MAX_METADATA."""
     if not isinstance(metadata, Mapping):
         raise InvalidMetadata("metadata must be a JSON object")
     try:
         _check_finite(metadata)
-        return orjson.dumps(dict(metadata)).decode()
+        text = orjson.dumps(dict(metadata))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidMetadata(
             f"metadata must be a JSON object of texts, numbers, lists and objects: {error}"
         ) from error
+    if len(text) > MAX_METADATA:
+        raise InvalidMetadata(f"metadata takes {len(text):,} bytes as JSON; at most {MAX_METADATA:,} are allowed")
+    return text.decode()
 
 
 def decode_metadata(text: str) -> dict[str, Any]:

@@ -222,7 +222,7 @@ class Generation:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _agree(self) -> float:
-        """Of the neighbours that a far harder search finds for the newest rows, the share that an ordinary one finds."""
+        """For the newest rows, the share of what a far harder search finds that an ordinary one finds."""
         rows = np.linspace(self._index.trained, self._index.indexed - 1, _SAMPLE).astype(np.int64)
         ordinary = effort_for(_NEAREST, indexed=self.indexed, available=max(1, self._index.count), lists=1)
         hard = Effort(lists=8 * ordinary.lists, depth=8 * ordinary.depth)

@@ -13,10 +13,10 @@ from typing import Any
 import apsw
 import numpy as np
 
-from index.encoding import Stored, decode_metadata
+from index.encoding import Stored, check_id, checksum, decode_metadata, encode_metadata, stored_type, unit
 from index.errors import ItemNotFound, StoreCorrupt
 from index.heads import KEY_BITS, KEY_MASK, Head, current, finish, vid_of
-from index.types import Item, Media, Written
+from index.types import Entry, Item, Media, Vector, Written
 
 _COLUMNS = "vid, id, metadata, width, height, format, bytes, sha256, created_at, updated_at, size"
 _CHUNK = 100  # keys per statement
@@ -38,6 +38,19 @@ class Prepared:
         """Bytes this item costs on disk, roughly."""
         media = self.media.bytes if self.media else 0
         return self.data.nbytes + len(self.metadata) + len(self.thumbnail or b"") + media + 200
+
+
+def prepare(entries: Sequence[Entry], dim: int) -> list[Prepared]:
+    """Entries as they go to disk. Raises InvalidId, InvalidVector, InvalidMetadata."""
+    vectors = unit(np.stack([_one(entry, dim) for entry in entries]), dim).astype(stored_type(dim))
+    return [
+        Prepared(check_id(entry.id), row, checksum(row), encode_metadata(entry.metadata), entry.media, entry.thumbnail)
+        for entry, row in zip(entries, vectors, strict=True)
+    ]
+
+
+def _one(entry: Entry, dim: int) -> Vector:
+    return unit(entry.vector, dim)[0] if np.shape(entry.vector) != (dim,) else np.asarray(entry.vector, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +122,30 @@ def in_id_order(connection: apsw.Connection, collection: int, after: str) -> Gen
         yield id, vid & KEY_MASK
 
 
-def vector(connection: apsw.Connection, vid: int) -> tuple[int, bytes]:
-    """(crc, bytes) as stored."""
-    found: list[Any] = connection.execute("SELECT crc, data FROM vectors WHERE vid = ?", (vid,)).fetchall()
-    if not found:
-        raise StoreCorrupt(f"item number {vid} has no vector; restore a snapshot")
-    crc, data = found[0]
+def vector_by_id(connection: apsw.Connection, collection: int, name: str, id: str) -> tuple[int, bytes]:
+    """(crc, bytes) as stored, in one statement: the item may be replaced at any moment. Raises ItemNotFound."""
+    crc, data = _part(connection, "v.crc, v.data", "vectors", collection, name, id)
+    if data is None:
+        raise StoreCorrupt(f"item {id!r} in collection {name!r} has lost its vector; upload it again")
     return crc, data
+
+
+def thumbnail_by_id(connection: apsw.Connection, collection: int, name: str, id: str) -> bytes:
+    """Raises ItemNotFound, also for an item without one."""
+    (data,) = _part(connection, "v.data", "thumbnails", collection, name, id)
+    if data is None:
+        raise ItemNotFound(f"item {id!r} in collection {name!r} has no thumbnail")
+    return bytes(data)
+
+
+def _part(connection: apsw.Connection, columns: str, table: str, collection: int, name: str, id: str) -> Any:
+    sql = (
+        f"SELECT {columns} FROM items AS i LEFT JOIN {table} AS v ON v.vid = i.vid WHERE i.collection = ? AND i.id = ?"
+    )
+    found: list[Any] = connection.execute(sql, (collection, id)).fetchall()
+    if not found:
+        raise ItemNotFound(f"no item {id!r} in collection {name!r}")
+    return found[0]
 
 
 def vectors_after(

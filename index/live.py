@@ -107,8 +107,7 @@ class LiveIndex:
         }
 
     def __len__(self) -> int:
-        held = self._holding()
-        return 0 if held is None else len(held)
+        return self._figures().alive
 
     def keys(self) -> Keys | None:
         """Keys a search may find, increasing; None while the index is not ready."""
@@ -245,6 +244,8 @@ class LiveIndex:
     def close(self, *, discard: bool = False) -> None:
         """Stops the work behind the scenes and saves; with `discard`, removes the files instead."""
         self._builder.stop.set()
+        if discard:
+            self._failure = CollectionNotFound(f"collection {self.source.head.name!r} was removed")
         worker = self._worker
         if worker is not None and worker is not threading.current_thread():
             worker.join(_GRACE)
@@ -259,7 +260,6 @@ class LiveIndex:
                 _log.warning("collection %s: index not saved: %s", self.source.head.name, error)
             self._big.close()
         if discard:
-            self._failure = CollectionNotFound(f"collection {self.source.head.name!r} was removed")
             if self._big is not None:
                 self._big.close()
             shutil.rmtree(self._builder.directory, ignore_errors=True)

@@ -56,7 +56,7 @@ class Originals:
             self._held.update(wanted.keys())
             shared = [sha256 for sha256 in wanted if self._held[sha256] > 1]
         try:
-            missing = [(sha256, data) for sha256, data in wanted.items() if not os.path.exists(self._name(sha256))]  # noqa: PTH110
+            missing = [(sha256, data) for sha256, data in wanted.items() if self._size(sha256) != len(data)]
             for start in range(0, len(missing), _AT_ONCE):
                 self._write(missing[start : start + _AT_ONCE])
             for sha256 in shared:  # the other write may not have forced its folder to disk yet
@@ -98,6 +98,13 @@ class Originals:
         finally:
             for file in open_files:
                 os.close(file)
+
+    def _size(self, sha256: str) -> int:
+        # A file of another length is a damaged one: it is written again.
+        try:
+            return os.stat(self._name(sha256)).st_size  # noqa: PTH116
+        except FileNotFoundError:
+            return -1
 
     def _name(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}"

@@ -31,7 +31,7 @@ class Searcher:
     exclude: frozenset[str]
 
     def run(
-        self, *, limit: int, offset: int, min_score: float, matching: Matching | None, group_by: str | None
+        self, limit: int, offset: int, *, min_score: float, matching: Matching | None, group_by: str | None
     ) -> SearchResult | None:
         """As `Collection.search`; matching: the items that pass the filter, None for all."""
         total = len(self.fields) if matching is None else len(matching)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index import heads, items
-from index.encoding import Stored, checksum, stored_type
+from index.encoding import Stored, checksum, decode_metadata, stored_type
 from index.errors import StoreCorrupt
 from index.heads import Head
 from index.store import Store
@@ -45,6 +46,12 @@ class StoredVectors:
         with self.store.readers.connection() as connection:
             found = (key for _, key in items.in_id_order(connection, self.head.id, ""))
             return np.fromiter(found, np.int64)
+
+    def metadata(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(key, metadata) of every item, as of one moment."""
+        with self.store.readers.connection() as connection:
+            for key, text in items.metadata_texts(connection, self.head.id):
+                yield key, decode_metadata(text)
 
     def removed_since(self, sequence: int) -> Keys:
         """Keys removed by changes after `sequence`."""

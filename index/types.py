@@ -77,6 +77,9 @@ class Imported:
     replaced: int
     unchanged: int
 
+    def __add__(self, other: Imported) -> Imported:
+        return Imported(self.created + other.created, self.replaced + other.replaced, self.unchanged + other.unchanged)
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -166,6 +169,13 @@ class Collection(Protocol):
 
     def merge_metadata(self, id: str, patch: Metadata) -> Item:
         """RFC 7396 merge patch. Raises ItemNotFound."""
+        ...
+
+    def replace_metadata(self, id: str, metadata: Metadata, *, sha256: str) -> Item:
+        """Replaces the metadata of an item that still has the upload with this sha256, in one step.
+
+        Raises ItemNotFound where there is no such item, or it has another picture now.
+        """
         ...
 
     def delete(self, ids: Iterable[str]) -> int:

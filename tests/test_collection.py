@@ -234,12 +234,12 @@ def test_threshold_and_info(catalogue: Catalogue, collection: EmbeddedCollection
 
 
 def test_collections_come_and_go(catalogue: Catalogue, collection: EmbeddedCollection, tmp_path: Path) -> None:
-    """Creating twice keeps the first; dropping removes items, files and name; emptying keeps the name and threshold."""
+    """Creating twice keeps the first; dropping removes items, files and name; emptying keeps the name alone."""
     put(collection, entry("a", 1, b"x"))
     collection.set_score_threshold(0.3)
     assert catalogue.create("default", **MODEL) == (collection, False)
     catalogue.clear("default")
-    assert (collection.count(), collection.score_threshold) == (0, 0.3)
+    assert (collection.count(), collection.score_threshold) == (0, None)
     assert ids(collection, 1) == []
     put(collection, entry("b", 2, b"y"))
     assert ids(collection, 2) == ["b"]
@@ -324,3 +324,120 @@ def test_shared_original_survives_deletes_beside_uploads(
     assert missing == []
     settle(collection)
     assert originals(tmp_path) == set()
+
+
+def test_a_removed_collection_takes_nothing(catalogue: Catalogue, collection: EmbeddedCollection) -> None:
+    """Whoever still holds a removed collection gets "not found" everywhere, also when another has its name now."""
+    put(collection, entry("a", 1, b"x"))
+    catalogue.drop("default")
+    fresh = default(catalogue)
+    put(fresh, entry("b", 2))
+    calls = [
+        lambda: put(collection, entry("c", 3)),
+        lambda: collection.import_vectors(["c"], vector(3)[None], fingerprint="test-1"),
+        lambda: collection.merge_metadata("a", {"n": 1}),
+        lambda: collection.delete(["b"]),
+        lambda: collection.delete_where(parse_filter({})),
+        lambda: collection.set_score_threshold(0.5),
+        lambda: collection.search(vector(1)),
+        lambda: collection.nearest(vector(1)),
+        lambda: collection.get("a"),
+        lambda: collection.vectors(["a"]),
+        lambda: collection.thumbnail("a"),
+        lambda: collection.scan(),
+        lambda: collection.count(),
+        lambda: collection.info(),
+        lambda: collection.ready,
+    ]
+    for call in calls:
+        with pytest.raises(CollectionNotFound):
+            call()
+    assert [item.id for item in fresh.scan().items] == ids(fresh, 2) == ["b"]
+    assert fresh.score_threshold is None
+
+
+def test_searches_beside_drops_and_clears(catalogue: Catalogue) -> None:
+    """While a collection is emptied, removed and made again, a search finds what stands or "not found", nothing else.
+    """
+    errors: list[str] = []
+    stop = threading.Event()
+
+    def search() -> None:
+        while not stop.is_set():
+            try:
+                held = catalogue.collection("default")
+                held.search(vector(1), filter=parse_filter({"must": [{"key": "n", "range": {"gte": 0}}]}))
+                held.nearest(vector(1))
+                held.info()
+                catalogue.infos()
+            except CollectionNotFound:
+                pass
+            except Exception as error:  # noqa: BLE001 - reported by the assertion below
+                errors.append(repr(error))
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for n in range(20):
+        put(default(catalogue), *[entry(f"i{k}", k, n=k) for k in range(20)])
+        catalogue.clear("default") if n % 2 else catalogue.drop("default")
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_vectors_and_thumbnails_beside_replacements(collection: EmbeddedCollection) -> None:
+    """An item that is replaced all the time has its old or its new vector and thumbnail, at every moment, on every
+    page.
+    """
+    put(collection, entry("a", 1, b"0"), entry("b", 2, b"b"))
+    stop = threading.Event()
+
+    def replace() -> None:
+        n = 0
+        while not stop.is_set():
+            put(collection, entry("a", 1 + n % 2, b"%d" % (n % 2)))
+            n += 1
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        for _ in range(300):
+            assert collection.thumbnail("a") in (b"thumb0", b"thumb1")
+            (row,) = collection.vectors(["a"])
+            assert max(row @ vector(1), row @ vector(2)) > 0.9
+            assert [item.id for item in collection.scan().items] == ["a", "b"]
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_replace_metadata(collection: EmbeddedCollection) -> None:
+    """Metadata is replaced only while the item still has the picture that was looked at."""
+    put(collection, entry("a", 1, b"x", n=1))
+    sha256 = collection.get("a").media.sha256  # type: ignore[union-attr]
+    assert collection.replace_metadata("a", {"m": 2}, sha256=sha256).metadata == {"m": 2}
+    assert collection.count(parse_filter({"must": [{"key": "m", "match": 2}]})) == 1
+    put(collection, entry("a", 1, b"y", m=3))
+    for id in ("a", "none"):
+        with pytest.raises(ItemNotFound):
+            collection.replace_metadata(id, {"m": 4}, sha256=sha256)
+    assert collection.get("a").metadata == {"m": 3}
+
+
+def test_metadata_has_a_limit(collection: EmbeddedCollection) -> None:
+    """65,536 bytes of JSON, also when many small patches add up to more."""
+    put(collection, entry("a", 1, pad="x" * 60_000))
+    with pytest.raises(InvalidMetadata):
+        collection.merge_metadata("a", {"more": "x" * 6_000})
+    assert set(collection.merge_metadata("a", {"some": "x" * 5_000}).metadata) == {"pad", "some"}
+
+
+def test_cut_original_is_written_again(catalogue: Catalogue, collection: EmbeddedCollection, tmp_path: Path) -> None:
+    """An original whose file was cut short is whole again after the picture is uploaded once more."""
+    put(collection, entry("a", 1, b"a whole picture"))
+    sha256 = collection.get("a").media.sha256  # type: ignore[union-attr]
+    (tmp_path / "originals" / sha256[:2] / sha256).write_bytes(b"a who")
+    put(collection, entry("b", 2, b"a whole picture"))
+    assert catalogue.original(sha256) == b"a whole picture"

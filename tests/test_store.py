@@ -149,7 +149,7 @@ def test_disk_full(tmp_path: Path, small_files: None) -> None:
     assert collection.count() == written
     assert collection.search(vector(1), limit=1).matches[0].item.id == "kept"
     with pytest.raises(StorageFull):
-        put(collection, Entry("big", vector(3), {"pad": "x" * 3_000_000}))
+        put(collection, Entry("big", vector(3), thumbnail=b"x" * 3_000_000))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     put(collection, entry("after", 9999))
