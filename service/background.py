@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from index.errors import StoreError
+from index.types import Collection
 from models.errors import ModelsError
 from service import folder
 from service.bulk import Tally, run
 from service.folder import Bad, FolderError, Source
 from service.problems import Problem
-from service.runtime import Runtime
+from service.runtime import DEFAULT, Runtime
 from service.targets import here
+from service.terminal import one_line
+from service.things import are_sample, catalogue
 
 log = logging.getLogger("lookalike.import")
 
@@ -27,10 +30,20 @@ async def import_folder(runtime: Runtime, *, root: Path, collection: str) -> Non
     """Imports a folder into a collection, which is made where there is none."""
     try:
         plan = await asyncio.to_thread(folder.plan, root, leave_out=(runtime.settings.data_dir,))
-        await runtime.write(runtime.create_collection, collection)
+        found, _ = await runtime.write(runtime.create_collection, collection)
+        if len(plan.sources) > 0 and await runtime.read(_only_sample, found):
+            log.info("the sample makes room for %s", root)
+            await runtime.write(runtime.catalogue.clear, collection)
         await import_sources(runtime, plan.sources, collection, what=str(root), bad=plan.bad)
     except (FolderError, ModelsError, StoreError, Problem) as error:
         log.error("importing %s stopped: %s", root, error)
+
+
+def _only_sample(collection: Collection) -> bool:
+    """Whether a collection holds items, and all of them came with the sample."""
+    if collection.name != DEFAULT or not 0 < collection.count() <= len(catalogue()):
+        return False
+    return are_sample((item.id, item.metadata) for item in collection.scan(limit=1000).items)
 
 
 async def import_sources(
@@ -49,7 +62,7 @@ async def import_sources(
     log.info("importing %s: %d pictures", what, len(sources))
     tally = await run(sources, target, bad=bad, on_progress=tell)
     for row in tally.bad[:BAD_LOGGED]:
-        log.warning("not imported: %s: %s", row.path, row.reason)
+        log.warning("not imported: %s: %s", one_line(row.path), row.reason)
     if len(tally.bad) > BAD_LOGGED:
         log.warning("not imported: %d more; `lookalike import` lists them all", len(tally.bad) - BAD_LOGGED)
     log.info(

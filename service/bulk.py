@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import orjson
+
 from service.folder import Bad, Source
 
 # Handing over to a thread costs as much as reading a small file, so several are read at a time.
@@ -42,6 +44,10 @@ class PictureRefused(Exception):
     """This one picture cannot be imported; the message is the reason, in one line."""
 
 
+class ItemGone(Exception):
+    """The item to describe has been deleted meanwhile."""
+
+
 class Target(Protocol):
     """Where pictures go. `put` raises PictureRefused for the picture's own fault; anything else ends the import."""
 
@@ -59,7 +65,9 @@ class Target(Protocol):
 
     async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None: ...
 
-    async def describe(self, id: str, metadata: Mapping[str, Any]) -> None: ...
+    async def describe(self, id: str, metadata: Mapping[str, Any]) -> None:
+        """Merges metadata into an item's. Raises ItemGone."""
+        ...
 
     async def finish(self) -> None:
         """Returns once everything put so far is on disk."""
@@ -112,8 +120,13 @@ def judge(known: Known | None, sha256: str, metadata: Mapping[str, Any]) -> Acti
     """What to do about a picture. Keys that a person added to an item's metadata are no reason to write it again."""
     if known is None or known.sha256 != sha256:
         return Action.EMBED
-    same = all(key in known.metadata and known.metadata[key] == value for key, value in metadata.items())
+    same = all(key in known.metadata and _text(known.metadata[key]) == _text(value) for key, value in metadata.items())
     return Action.KEEP if same else Action.DESCRIBE
+
+
+def _text(value: Any) -> bytes:
+    # As JSON, since to Python true is 1.
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def joined(known: Known | None, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,8 +179,11 @@ async def _one(read: Read, target: Target, known: Known | None, tally: Tally) ->
         tally.unchanged += 1
         return
     if action is Action.DESCRIBE:
-        await target.describe(source.id, source.metadata)
-    else:
+        try:
+            await target.describe(source.id, source.metadata)
+        except ItemGone:
+            known, action = None, Action.EMBED
+    if action is Action.EMBED:
         await target.put(source.id, read.data, read.sha256, joined(known, source.metadata))
     if known is None:
         tally.created += 1

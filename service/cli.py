@@ -64,6 +64,7 @@ def root(
 
 def main() -> None:
     """The entry point: runs a command and ends the process with its exit code."""
+    _open_streams()
     try:
         code = app(standalone_mode=False)
     except Exception as error:  # noqa: BLE001 (the last stop: whatever it is, it is told in one line)
@@ -72,6 +73,18 @@ def main() -> None:
         sys.stderr.write("\nlookalike: interrupted\n")
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """A standard stream that came closed becomes /dev/null, before a database takes its number and is printed into."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _told(error: BaseException) -> int:

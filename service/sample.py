@@ -11,7 +11,6 @@ import shutil
 import tarfile
 import tempfile
 import threading
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +23,7 @@ from service.background import import_sources
 from service.folder import Source
 from service.problems import Problem
 from service.runtime import DEFAULT, Runtime
+from service.things import are_sample, catalogue
 
 R = TypeVar("R")
 
@@ -33,82 +33,11 @@ PACKAGE = "@lobehub/fluent-emoji-3d"
 VERSION = "1.1.0"
 SHA512 = "Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g=="
 
-# Things one can hold a camera to. Left out: faces, people, flags, symbols, what few people ever photograph, and a dozen
-# renderings (maize, popcorn, falafel, lab coat, …) that turned out to be near to every second photograph of anything.
-THINGS = {
-    "fruit": "🍎🍏🍐🍊🍋🍌🍉🍇🍓🫐🍈🍒🍑🥭🍍🥥🥝🍅🫒",
-    "vegetables": "🥑🍆🥔🥕🌶🫑🥒🥬🥦🧄🧅🍄🥜🫘🌰🍠🥗",
-    "food": "🍞🥐🥖🥨🥯🥞🧇🧀🍗🥩🥓🍔🍟🍕🌭🥪🌮🥚🍳🥘🍲🥣🧈🧂🥫🍚🍜🍝🍣🍤🥟🥠",
-    "sweets": "🍦🍧🍨🍩🍪🎂🍰🧁🥧🍫🍬🍭🍮🍯",
-    "drinks": "🍼🥛☕🫖🍵🍾🍷🍸🍺🥃🥤🧋🧃🧊🫙",
-    "clothing": "👓🕶🥽👔👕👖🧣🧤🧥🧦👗🩲🩳👙👚👛👜👝🎒🩴👞👟🥾🥿👠👡🩰👢👒🎩🎓🧢⛑💄💍💎🛍",
-    "animals": (
-        "🐒🦍🐕🐩🐈🐅🐆🐎🦌🦬🐂🐄🐖🐗🐏🐑🐐🐪🐫🦙🦘🦥🦦🦨🐘🦏🦛🐁🐀🐇🐿🦫🦔🦇🐨🐼🦝🐻🦃🐔🐓🐥🐦🐧🕊🦅🦆🦢🦉🦩🦚🦜"
-        "🐸🐊🐢🦎🐍🦕🦖🐋🐬🦭🐟🐠🐡🦈🐙🐚🪸🐌🦋🐝🪲🐞🪳🕷🪰🦀🦞🦐🦑🦪"
-    ),
-    "plants": "💐🌸🪷🌹🌺🌻🌼🌷🌱🪴🌲🌳🌴🌵🌿🍀🍁🍂🍃🪵🪨",
-    "vehicles": "🚂🚃🚄🚆🚋🚌🚐🚑🚒🚓🚕🚗🚙🛻🚚🚛🚜🏎🏍🛵🦽🛺🚲🛴🛹🛼🛶⛵🚤🛳⛴🚢✈🛩🚁🚀🚠🎈🪂⚓🛞🛟⛽🚦",
-    "places": "🏔🌋🏖🏜🏛🏠🏡🏢🏥🏨🏪🏫🏬🏯🏰⛪🕌⛩⛲⛺🎡🎢🌉🗼🗿",
-    "household": "🚪🪞🪟🛏🛋🪑🚽🚿🛁🛗🧸🪆🖼🕰🕯💡🔦🏮🧺🧹🪣🧼🪥🧽🧯🛒🧴🧻🪒🪠🧷🧵🧶🍽🍴🥄🔪🏺🥢🥡🌂☂",
-    "tools": "🔨🪓⛏🛠🪚🔧🪛🔩⚙⚖⛓🧰🧲🪜🧪🔬🔭📡💉🩹🩺💊🧭🧱🔑🗝🔒🔔📎📌📏📐✂🪤🌡⏳",
-    "electronics": "⌚📱☎📞📠🔌💻🖥🖨⌨🖱💾💿🎥📽📺📷📹📻🎙🎧🎤🕹🎮⏰⏱⏲🔊",
-    "paper": "📕📗📘📙📚📓📔📰📖✏🖋🖊🖌📁📅🗑🗄📦✉📫💼🧳💰💳🪙",
-    "music": "🎷🎸🎹🎺🎻🪕🥁",
-    "sport": "⚽⚾🥎🏀🏐🏈🎾🥏🎳🏏🏒🏓🏸🥊⛸🎣🤿🎿🛷🎯🪀🪁🎱🎲🧩♟🎨🏆🏅🎁🎀🎄🎃🎭",
-}
-
-# Unicode's names are not always the word a reader looks for.
-NAMES = {
-    "🍞": "loaf of bread", "🥖": "baguette", "🧀": "cheese", "🍗": "chicken leg", "🥩": "steak", "🍕": "pizza",
-    "🍳": "fried egg", "🥘": "paella", "🍲": "stew", "🥣": "cereal bowl", "🥫": "tin", "🍚": "rice",
-    "🍜": "noodle soup", "🍤": "prawn", "🍰": "cake", "🍯": "honey", "🥛": "milk", "☕": "coffee", "🍵": "green tea",
-    "🍾": "champagne", "🍸": "cocktail", "🍺": "beer", "🥃": "whisky", "🥤": "soft drink", "🧃": "juice carton",
-    "🕶": "sunglasses", "👔": "shirt and tie", "👚": "blouse", "🎒": "backpack", "🩴": "flip-flop", "👞": "shoe",
-    "👟": "trainer", "👡": "sandal", "👢": "boot", "👒": "sun hat", "🧢": "cap", "⛑": "rescue helmet",
-    "🐼": "panda", "🐻": "bear", "🐸": "frog", "🐥": "chick", "🕊": "dove", "🐡": "puffer fish", "🐚": "seashell",
-    "🐞": "ladybird", "🦕": "brontosaurus", "🦖": "tyrannosaurus", "🌿": "herbs", "🚋": "tram", "🚓": "police car",
-    "🚗": "car", "🚙": "jeep", "🚛": "lorry", "🏎": "racing car", "🏍": "motorcycle", "🦽": "wheelchair",
-    "🚠": "cable car",
-    "🛟": "lifebuoy", "⛽": "petrol pump", "🚦": "traffic light", "🏔": "mountain", "🏖": "beach", "🏛": "temple",
-    "🏠": "house", "🏡": "cottage", "⛩": "shrine", "🌉": "bridge", "🗼": "tower", "🛋": "sofa", "🪆": "matryoshka",
-    "🖼": "picture frame", "🕰": "clock", "💡": "light bulb", "🔦": "torch", "🏮": "lantern", "🧼": "soap",
-    "🛒": "shopping trolley", "🧴": "lotion", "🧻": "toilet paper", "🧵": "thread", "🧶": "yarn", "🍽": "plate",
-    "🔪": "kitchen knife", "🏺": "vase", "🌂": "folded umbrella", "📡": "dish antenna", "🩹": "plaster", "🗝": "old key",
-    "📏": "ruler", "📐": "set square", "✂": "scissors", "⏳": "hourglass", "☎": "telephone", "📞": "receiver",
-    "🔌": "plug", "💻": "laptop", "🖱": "computer mouse", "💿": "compact disc", "🎥": "film camera",
-    "📽": "projector", "🎙": "studio microphone", "🎧": "headphones", "🎮": "game controller", "⏲": "timer",
-    "🔊": "loudspeaker", "📕": "red book", "📔": "decorated notebook", "🖋": "fountain pen", "🖊": "ballpoint pen",
-    "🖌": "paintbrush", "📁": "folder", "🗑": "wastepaper basket", "🗄": "filing cabinet", "📦": "parcel",
-    "📫": "letterbox", "🧳": "suitcase", "🎹": "piano keys", "🥁": "drum", "🏀": "basketball", "🎾": "tennis ball",
-    "🥏": "frisbee", "🏏": "cricket bat", "🏒": "ice hockey stick", "🏓": "table tennis bat", "🏸": "badminton racket",
-    "🎣": "fishing rod", "🎿": "skis", "🎯": "dartboard", "🎱": "billiard ball", "🎲": "dice", "🧩": "jigsaw piece",
-    "♟": "chess pawn", "🏅": "medal", "🎁": "present", "🎃": "pumpkin lantern", "🎭": "theatre masks",
-}  # fmt: skip
-
-
-SOURCE = "Fluent emoji"
 # Photographs score low against renderings, and the model's default would find nothing: of photographs of clothes and
 # groceries 94 % reach this against the nearest rendering, of noise none. Measured, see docs/decisions.md.
 THRESHOLD = 0.30
-
-
-def name_of(emoji: str) -> str:
-    """A thing's name in lower case: "red apple"."""
-    return NAMES.get(emoji) or unicodedata.name(emoji).lower()
-
-
-def id_of(category: str, emoji: str) -> str:
-    """ "fruit:red-apple"."""
-    return f"{category}:{name_of(emoji).replace(' ', '-')}"
-
-
-def catalogue() -> dict[str, dict[str, str]]:
-    """Every thing's metadata by its id."""
-    return {
-        id_of(category, emoji): {"name": name_of(emoji), "category": category, "emoji": emoji, "source": SOURCE}
-        for category, things in THINGS.items()
-        for emoji in things
-    }
+# A file in the data directory that says the sample was here.
+FILLED = "sample-filled"
 
 
 def unpack(tarball: Path, into: Path) -> list[Source]:
@@ -139,20 +68,23 @@ def unpack(tarball: Path, into: Path) -> list[Source]:
 
 def is_wanted(collection: Collection) -> bool:
     """Whether a collection is empty, or holds nothing but a part of the sample: anything else is a person's own."""
-    count = collection.count()
-    if count == 0:
-        return True
-    things = catalogue()
-    if count >= len(things):
-        return False
-    items = collection.scan(limit=len(things)).items
-    return all(item.id in things and item.metadata.get("source") == SOURCE for item in items)
+    things = len(catalogue())
+    return collection.count() < things and are_sample(
+        (item.id, item.metadata) for item in collection.scan(limit=things).items
+    )
 
 
 async def fill(runtime: Runtime) -> None:
-    """Fetches and imports the sample into `default` where it is wanted; tells in one log line where that cannot be."""
+    """Fetches and imports the sample into `default` where it is wanted; tells in one log line where that cannot be.
+
+    Once only: who empties the collection afterwards does not get it back.
+    """
+    filled = runtime.settings.data_dir / FILLED
     try:
         collection = runtime.collection(DEFAULT)
+        if filled.exists():
+            log.info("no sample: it was here before; delete %s to have it again", filled)
+            return
         if not await runtime.read(is_wanted, collection):
             log.info("no sample: %s has pictures of its own", DEFAULT)
             return
@@ -164,7 +96,8 @@ async def fill(runtime: Runtime) -> None:
             if fresh and collection.score_threshold is None:
                 await runtime.write(collection.set_score_threshold, THRESHOLD)
             await import_sources(runtime, sources, DEFAULT, what="the sample")
-        # 16 MB that nobody needs again: a filled catalogue is never filled twice.
+        filled.write_text(f"{PACKAGE} {VERSION}\n")
+        # 16 MB that nobody needs again.
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
     except (ModelsError, StoreError, Problem, OSError) as error:
         log.warning("no sample pictures, the service runs without: %s", error)

@@ -9,12 +9,14 @@ from urllib.parse import quote
 
 import orjson
 
+from index.errors import ItemNotFound
 from index.types import Collection, Entry, Media
 from models.errors import EmbeddingInvalid, ImageError
-from service.bulk import Known, PictureRefused, Target
+from service.bulk import ItemGone, Known, PictureRefused, Target
 from service.client import Api, RequestFailed, Service
 from service.networks import LoadedModel
-from service.runtime import Runtime
+from service.runtime import DEFAULT, Runtime
+from service.things import are_sample, catalogue
 
 # One transaction for so many pictures, so many bytes, or so many seconds of work, whichever comes first.
 BATCH_ITEMS = 64
@@ -64,7 +66,10 @@ class CatalogueTarget:
             await self.finish()
 
     async def describe(self, id: str, metadata: Mapping[str, Any]) -> None:
-        await self._runtime.write(self._collection.merge_metadata, id, metadata)
+        try:
+            await self._runtime.write(self._collection.merge_metadata, id, metadata)
+        except ItemNotFound as error:
+            raise ItemGone(str(error)) from None
 
     async def finish(self) -> None:
         batch, self._waiting, self._bytes = self._waiting, [], 0
@@ -100,7 +105,12 @@ class ServerTarget:
             raise
 
     async def describe(self, id: str, metadata: Mapping[str, Any]) -> None:
-        await self._api.call("PATCH", f"{self._items}/{quote(id)}", json={"metadata": metadata})
+        try:
+            await self._api.call("PATCH", f"{self._items}/{quote(id)}", json={"metadata": metadata})
+        except RequestFailed as error:
+            if error.status == 404:
+                raise ItemGone(str(error)) from None
+            raise
 
     async def finish(self) -> None:
         return None
@@ -114,6 +124,20 @@ async def open_target(service: Service, collection: str) -> Target:
         info = await service.api.call("GET", "/v1/info")
         return ServerTarget(service.api, collection, _limit(info))
     return await here(runtime, collection)
+
+
+async def make_room(api: Api, collection: str) -> bool:
+    """Empties `default` where it holds nothing but the sample, whose threshold suits no photographs; whether it did."""
+    if collection != DEFAULT:
+        return False
+    path = f"/v1/collections/{collection}"
+    if not 0 < (await api.call("GET", path))["count"] <= len(catalogue()):
+        return False
+    async for page in api.pages(f"{path}/items"):
+        if not are_sample((item["id"], item["metadata"]) for item in page):
+            return False
+    await api.call("DELETE", path)
+    return True
 
 
 async def here(runtime: Runtime, collection: str) -> CatalogueTarget:

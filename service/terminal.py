@@ -71,6 +71,11 @@ def inline(metadata: Mapping[str, Any]) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """Text with its line breaks and control characters spelt out."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def bar(score: float, width: int = 10) -> str:
     """A score from 0 to 1 as a bar of eighths of a character."""
     eighths = round(max(0.0, min(1.0, score)) * width * 8)

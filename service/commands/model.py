@@ -50,7 +50,7 @@ def build(precision: Precision = None, weights: Weights = None, data_dir: DataDi
                 settings.models,
                 precision=each,
                 weights=settings.weights,
-                progress=lambda line: told.print(line, style="dim"),
+                progress=lambda line: told.print(line, style="dim", markup=False),
             )
             for each in wanted
         ]
@@ -78,6 +78,8 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
     """
     settings = settings_for(data_dir=data_dir)
 
+    from rich.markup import escape
+
     from models import artefact
     from models.errors import ArtefactError, ArtefactMissing
 
@@ -91,11 +93,11 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
             artefact.verify(each)
         except ArtefactError as error:
             report.append({"model": name, "ok": False, "reason": str(error)})
-            err().print(f"[red]bad[/]  {name}  {error}")
+            err().print(f"[red]bad[/]  {escape(name)}  {escape(str(error))}")
         else:
             report.append({"model": name, "ok": True, "reason": None})
             if not json:
-                out().print(f"[green]ok[/]   {name}")
+                out().print(f"[green]ok[/]   {escape(name)}")
     if json:
         print_json(report)
     if not all(row["ok"] for row in report):
@@ -123,17 +125,19 @@ def _show(artefacts: list[Artefact], json: bool) -> None:
     if not artefacts:
         err().print("no model built yet: run `lookalike model build`")
         return
+    from rich.markup import escape
+
     shown = table(
         "model", "precision", "dim", "threshold", "size", "fingerprint", "file", right=("dim", "threshold", "size")
     )
     for each in artefacts:
         shown.add_row(
-            each.name,
+            escape(each.name),
             each.precision,
             str(each.dim),
             f"{each.default_threshold:.2f}",
             f"{each.path.stat().st_size / 1e6:.0f} MB",
-            each.fingerprint[:20],
-            str(each.path),
+            escape(each.fingerprint[:20]),
+            escape(str(each.path)),
         )
     print_table(out(), shown)

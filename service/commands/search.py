@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from service.commands.common import CollectionOption, DataDir, Json, run_async, settings_for
+from service.commands.common import CollectionOption, DataDir, Json, must_exist, run_async, settings_for
 from service.terminal import bar, inline, out, print_json, print_table, table
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ def search(
     """
     settings = settings_for(data_dir=data_dir)
     data = sys.stdin.buffer.read() if str(image) == "-" else image.read_bytes()
+    if not data:
+        raise typer.BadParameter(f"{'stdin' if str(image) == '-' else image} is empty", param_hint="IMAGE")
+    must_exist(settings)
     fields = {
         "limit": limit,
         "offset": offset,

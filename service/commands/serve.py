@@ -35,7 +35,8 @@ def serve(
     ] = None,
     collection: CollectionOption = "default",
     sample: Annotated[
-        bool, typer.Option("--sample", help="Fill an empty catalogue with a few hundred sample pictures meanwhile.")
+        bool,
+        typer.Option("--sample", help="Without --import: fill an empty catalogue once with sample pictures."),
     ] = False,
 ) -> None:
     """Run the service: the API, its documentation at /docs, and the page at /.
@@ -55,6 +56,6 @@ def serve(
     hooks: list[Callable[[Runtime], Awaitable[None]]] = []
     if images is not None:
         hooks.append(partial(background.import_folder, root=images, collection=collection))
-    if sample:
+    elif sample:
         hooks.append(samples.fill)
     run(settings, background=hooks, warnings=warnings)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.commands.common import DataDir, Json, run_async, settings_for
+from service.commands.common import DataDir, Json, must_exist, run_async, settings_for
 from service.terminal import Gauge, err, out, print_json
 
 if TYPE_CHECKING:
@@ -34,12 +33,11 @@ def whole(
     create: an empty catalogue is made where there is none. Raises OSError, StoreError, OwnerError, RequestFailed.
     """
     from index.catalogue import Catalogue
-    from index.database import NAME
     from index.errors import DirectoryLocked
     from service.client import ask_owner
 
-    if not create and not (settings.data_dir / NAME).is_file():
-        raise FileNotFoundError(errno.ENOENT, "there is no catalogue in this directory", str(settings.data_dir))
+    if not create:
+        must_exist(settings)
     try:
         catalogue = Catalogue.open(settings.data_dir, keep_originals=settings.keep_originals, indexes=False)
     except DirectoryLocked as locked:
@@ -57,6 +55,8 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
     """
     settings = settings_for(data_dir=data_dir)
 
+    from rich.markup import escape
+
     from service import upkeep
 
     with err().status("reading everything"):
@@ -65,7 +65,7 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
         print_json(report)
     else:
         for finding in report["findings"]:
-            out().print(f"[red]bad[/]  {finding['subject']}  [dim]{finding['problem']}[/]", markup=True)
+            out().print(f"[red]bad[/]  {escape(finding['subject'])}  [dim]{escape(finding['problem'])}[/]")
         if not report["findings"]:
             out().print(f"[green]ok[/]  {report['items']:,} items  [dim]{report['seconds']:.1f} s[/]")
     if report["findings"]:
@@ -124,5 +124,7 @@ def _show(made: dict[str, Any], verb: str, where: str, json: bool) -> None:
     if json:
         print_json(made)
         return
+    from rich.markup import escape
+
     missing = f", {made['missing']:,} originals were missing" if made["missing"] else ""
-    out().print(f"[green]{verb}[/]  {where}  {made['items']:,} items, {made['originals']:,} originals{missing}")
+    out().print(f"[green]{verb}[/]  {escape(where)}  {made['items']:,} items, {made['originals']:,} originals{missing}")
