@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -77,6 +79,7 @@ def build(
     precision = resolve_precision(precision, "cpu")
     if precision not in PRECISIONS:
         raise ArtefactError(f"precision {precision!r} is unknown: use one of {', '.join(PRECISIONS)}")
+    _sweep(model_dir)
     name, source = _source(weights)
     if precision != "fp32":
         return _derive(model_dir, build(model_dir, weights=weights, progress=progress), precision, progress)
@@ -135,6 +138,18 @@ def resolve_precision(precision: str, device: str) -> str:
     if device == "cuda" or (device == "auto" and has_cuda()):
         return "fp16"
     return "int8" if multiplies_int8() else "fp32"
+
+
+def _sweep(model_dir: Path) -> None:
+    """Removes what a killed build has left; a running one is younger than an hour."""
+    for pattern in (".weights-*", ".*.onnx-*", ".*.json-*"):
+        for path in model_dir.glob(pattern):
+            if path.stat().st_mtime > time.time() - 3600:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _source(weights: Path | None) -> tuple[str, str]:

@@ -128,6 +128,20 @@ def test_bad_weights_leave_nothing_behind(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_what_a_killed_build_left_is_removed(copied: Path) -> None:
+    """Our own temporary files go once they are old; young ones may belong to a build that runs, others are not ours."""
+    old, young, foreign = copied / ".weights-old", copied / ".resnet50-int8.onnx-young", copied / "notes.txt"
+    old.mkdir()
+    for path in (old / "part.tgz", young, foreign):
+        path.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    os.utime(foreign, (0, 0))
+    artefact.build(copied)
+    assert not old.exists()
+    assert young.exists()
+    assert foreign.exists()
+
+
 def test_no_room_on_the_disk_is_one_line(copied: Path) -> None:
     """A write that fails in the middle (a real limit on the file size) leaves no part of a file."""
     script = (
