@@ -8,16 +8,42 @@ from contextlib import contextmanager
 
 from service.problems import Overloaded
 
+# A dozen of the largest uploads, or a thousand photographs of a usual size.
+BODIES = 256 * 2**20
+
+
+class Room:
+    """What one request's body takes of the memory all bodies share. Raises Overloaded when there is no more."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._taken = 0
+
+    def grow(self, size: int) -> None:
+        """Takes `size` bytes more."""
+        if self._admission.body_bytes + size > self._admission.body_limit:
+            self._admission.refused += 1
+            raise Overloaded(self._admission.retry_after)
+        self._admission.body_bytes += size
+        self._taken += size
+
+    def clear(self) -> None:
+        self._admission.body_bytes -= self._taken
+        self._taken = 0
+
 
 class Admission:
     """Places for requests that wait or run. Lives on the event loop, so it needs no lock.
 
-    limit: places. `clock` in seconds, monotonic.
+    limit: places; body_limit: bytes of bodies that are being received or worked on, so that slow senders take memory
+    but no place. `clock` in seconds, monotonic.
     """
 
-    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: int, *, body_limit: int = BODIES, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = limit
+        self.body_limit = body_limit
         self.inside = 0
+        self.body_bytes = 0
         self.refused = 0
         self._clock = clock
         self._left_at: float | None = None
@@ -29,11 +55,24 @@ class Admission:
         return min(30.0, max(1.0, self._seconds_each * self.inside / 2))
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Holds a place. Raises Overloaded when there is none."""
+    def body(self) -> Iterator[Room]:
+        """Room for a body, given back at the end. Raises Overloaded at once where no place would be free for it."""
+        self._refuse_when_full()
+        room = Room(self)
+        try:
+            yield room
+        finally:
+            room.clear()
+
+    def _refuse_when_full(self) -> None:
         if self.inside >= self.limit:
             self.refused += 1
             raise Overloaded(self.retry_after)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Holds a place. Raises Overloaded when there is none."""
+        self._refuse_when_full()
         self.inside += 1
         try:
             yield

@@ -26,12 +26,17 @@ def metadata_of(text: str) -> Mapping[str, Any]:
         raise invalid("metadata", f"not valid JSON ({error.msg} at character {error.pos})") from None
     if not isinstance(value, dict):
         raise invalid("metadata", "must be a JSON object")
+    checked_size(value)
     return value
 
 
 def checked_size(metadata: Mapping[str, Any]) -> None:
     """Raises `invalid-request` for metadata longer than may be stored."""
-    if len(orjson.dumps(metadata)) > MAX_METADATA:
+    try:
+        size = len(orjson.dumps(metadata))
+    except TypeError:
+        raise invalid("metadata", "nested too deeply") from None
+    if size > MAX_METADATA:
         raise invalid("metadata", f"longer than {MAX_METADATA} bytes")
 
 
@@ -52,15 +57,23 @@ async def put_item(
     sha256 = await digest(data)
     standing = await runtime.read(_standing, collection, id)
     if standing is not None and standing.media is not None and standing.media.sha256 == sha256:
-        if standing.metadata == metadata:
+        if same_json(standing.metadata, metadata):
             return Written(standing, created=False, changed=False)
-        entry = await runtime.read(_with_metadata, collection, standing, data, metadata)
-    else:
-        made = await runtime.embed(collection, data, thumbnail=True, wait=wait, deadline=deadline)
-        entry = Entry(id, made.vector, metadata, made.media, made.thumbnail, data)
+        try:
+            item = await runtime.write(collection.replace_metadata, id, metadata, sha256=sha256)
+            return Written(item, created=False, changed=True)
+        except ItemNotFound:
+            pass  # deleted or replaced since it was read: the picture counts, as if it had come first
+    made = await runtime.embed(collection, data, thumbnail=True, wait=wait, deadline=deadline, sha256=sha256)
+    entry = Entry(id, made.vector, metadata, made.media, made.thumbnail, data)
     with runtime.metrics.stage("write"):
         (written,) = await runtime.write(collection.upsert, [entry], fingerprint=collection.fingerprint)
     return written
+
+
+def same_json(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two objects are the same JSON; in Python 1, 1.0 and true are equal, to a filter they are not."""
+    return orjson.dumps(one, option=orjson.OPT_SORT_KEYS) == orjson.dumps(other, option=orjson.OPT_SORT_KEYS)
 
 
 def _standing(collection: Collection, id: str) -> Item | None:
@@ -68,7 +81,3 @@ def _standing(collection: Collection, id: str) -> Item | None:
         return collection.get(id)
     except ItemNotFound:
         return None
-
-
-def _with_metadata(collection: Collection, item: Item, data: bytes, metadata: Mapping[str, Any]) -> Entry:
-    return Entry(item.id, collection.vectors([item.id])[0], metadata, item.media, collection.thumbnail(item.id), data)

@@ -38,6 +38,8 @@ class Answers:
         if scope["type"] != "http":
             raise RuntimeError(f"only HTTP is served here, not {scope['type']}")
         scope["app"] = self._app
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server sends the headers of the answer alone
         started = perf_counter()
         exchange = _Exchange(receive, send)
         try:
@@ -46,6 +48,12 @@ class Answers:
             await self._app.router(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.status = 499
+        except asyncio.CancelledError:
+            # uvicorn ends what is still running when its grace is over; those who wait are told.
+            if not self._draining() or exchange.status is not None:
+                raise
+            late = NotReady("The service is shutting down")
+            await late.response(scope["path"])(scope, exchange.receive, exchange.send)
         except Exception as error:
             problem = problem_of(error)
             if problem.status == 405:

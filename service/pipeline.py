@@ -60,14 +60,15 @@ class Pipeline:
         thumbnail: bool = False,
         wait: bool = False,
         deadline: float = float("inf"),
+        sha256: str | None = None,
     ) -> Embedded:
         """The picture's vector under `network`. crop: left, top, right, bottom in 0…1 of the upright picture.
 
-        wait: bulk work, which lets people's pictures go first. deadline: monotonic seconds.
+        wait: bulk work, which lets people's pictures go first. deadline: monotonic seconds. sha256: of `data`, where
+        the caller has it.
         Raises ImageError, EmbeddingInvalid, Overloaded (deadline passed), NotReady (shutting down).
         """
-        sha256 = await digest(data)
-        key: Key = (sha256, network.fingerprint, crop)
+        key: Key = (sha256 or await digest(data), network.fingerprint, crop)
         known = self._cache.get(key)
         if known is not None and not thumbnail:
             self._metrics.cached("hit")

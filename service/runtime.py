@@ -19,6 +19,7 @@ from service.decoder import DecoderPool
 from service.metrics import Metrics
 from service.networks import LoadedModel, Networks, on_cpu
 from service.pipeline import Crop, Embedded, Pipeline
+from service.problems import NotReady
 from service.settings import Settings
 
 P = ParamSpec("P")
@@ -96,11 +97,12 @@ class Runtime:
         thumbnail: bool = False,
         wait: bool = False,
         deadline: float = float("inf"),
+        sha256: str | None = None,
     ) -> Embedded:
         """`Pipeline.embed` with the collection's own model. Raises ModelMismatch too."""
         network = await self.network(collection)
         return await self.pipeline.embed(
-            data, network=network, crop=crop, thumbnail=thumbnail, wait=wait, deadline=deadline
+            data, network=network, crop=crop, thumbnail=thumbnail, wait=wait, deadline=deadline, sha256=sha256
         )
 
     async def network(self, collection: Collection) -> LoadedModel:
@@ -123,12 +125,15 @@ class Runtime:
         return await loop.run_in_executor(self._writers, functools.partial(call, *args, **kwargs))
 
     async def prove(self) -> None:
-        """One real inference through a lane. Raises what it raises."""
+        """One real inference through a lane. Raises what it raises, and NotReady where it takes too long."""
         default = self.networks.default
         picture = np.full((224, 224, 3), 127, np.uint8)
         picture[::2, ::3] = 31
-        async with asyncio.timeout(self.settings.request_timeout):
-            await self.pipeline.batcher.submit(default, picture)
+        try:
+            async with asyncio.timeout(self.settings.request_timeout):
+                await self.pipeline.batcher.submit(default, picture)
+        except TimeoutError:
+            raise NotReady("The model does not answer") from None
 
     async def close(self) -> None:
         """Lets running pictures finish, tells waiting ones, then closes the store. Nothing acknowledged is lost."""

@@ -89,7 +89,7 @@ class MetadataPatch(Strict):
 class DeleteRequest(Strict):
     """Exactly one of the two."""
 
-    ids: list[ItemId] | None = Field(None, max_length=10_000)
+    ids: list[ItemId] | None = Field(None, fail_fast=True, max_length=10_000)
     filter: FilterObject | None = None
 
     @model_validator(mode="after")
@@ -172,14 +172,16 @@ class ListFields(PageFields):
     filter: str | None = Field(None, description="The filter object as JSON text")
 
 
-Ids = Annotated[list[ItemId], Field(min_length=1, max_length=100)]
+Ids = Annotated[list[ItemId], Field(fail_fast=True, min_length=1, max_length=100)]
 
 
 class QueryRequest(SearchFields):
     """Exactly one source: `id`, `vector`, `image_base64`, `image_url`, or `positive` with an optional `negative`."""
 
     id: ItemId | None = None
-    vector: list[Annotated[float, Field(allow_inf_nan=False)]] | None = Field(None, min_length=1, max_length=65_536)
+    vector: list[Annotated[float, Field(allow_inf_nan=False)]] | None = Field(
+        None, fail_fast=True, min_length=1, max_length=65_536
+    )
     image_base64: str | None = Field(None, description="The picture's bytes; a data: URI is taken too")
     image_url: str | None = Field(None, max_length=2048)
     positive: Ids | None = None
@@ -198,7 +200,7 @@ class QueryRequest(SearchFields):
 
 
 class QueryBatch(Strict):
-    queries: list[dict[str, Any]] = Field(min_length=1, max_length=32, description="Each as for `query`")
+    queries: list[Any] = Field(min_length=1, max_length=32, description="Each as for `query`")
 
 
 class Result(BaseModel):

@@ -18,6 +18,16 @@ PREFIX = "LOOKALIKE_"
 _KUBERNETES = re.compile(r"^LOOKALIKE_(?:.*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT_\d+_.*)$")
 
 
+# Settings of the contract whose feature is not built: their defaults say what this version does anyway.
+NOT_YET = {
+    "engine": "embedded",
+    "milvus_uri": "",
+    "fetch_urls": "false",
+    "max_import_bytes": str(4 * 2**30),
+    "bootstrap_key_file": "",
+}
+
+
 class SettingsError(Exception):
     """A setting is unknown or out of range. One line: which, and what is allowed."""
 
@@ -86,6 +96,9 @@ def load_settings(
         field = key.removeprefix(PREFIX).lower()
         if _KUBERNETES.match(key) or (key == PREFIX + "PORT" and "://" in value):
             warnings.append(f"{name} ignored: it looks injected by Kubernetes for a Service called lookalike")
+        elif field in NOT_YET:
+            if value.lower() not in ("", NOT_YET[field]):
+                raise SettingsError(f"{name}={value} is not supported by this version; unset it")
         elif field in Settings.model_fields:
             if value != "":
                 values[field] = value

@@ -13,6 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from service.admission import Room
 from service.problems import Problem, invalid
 
 M = TypeVar("M", bound=BaseModel)
@@ -21,6 +22,8 @@ M = TypeVar("M", bound=BaseModel)
 MAX_PARTS = 32
 MAX_FIELD_BYTES = 1 << 20
 MAX_HEADER_BYTES = 8192
+# 32 vectors of 2048 dimensions are 65,536 numbers; a million tiny values would hold the event loop for seconds.
+MAX_JSON_VALUES = 150_000
 
 
 def too_large(limit: int) -> Problem:
@@ -29,8 +32,8 @@ def too_large(limit: int) -> Problem:
     )
 
 
-async def read_body(request: Request, limit: int, seconds: float) -> bytes:
-    """The whole body. Raises content-too-large, invalid-request (too slow), ClientDisconnect."""
+async def read_body(request: Request, limit: int, seconds: float, room: Room | None = None) -> bytes:
+    """The whole body, counted in `room`. Raises content-too-large, invalid-request (too slow), ClientDisconnect."""
     announced = request.headers.get("content-length")
     if announced is not None and announced.isdigit() and int(announced) > limit:
         raise too_large(limit)
@@ -46,6 +49,8 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
                 size += len(chunk)
                 if size > limit:
                     raise too_large(limit)
+                if room is not None:
+                    room.grow(len(chunk))
                 chunks.append(chunk)
                 if not message.get("more_body", False):
                     break
@@ -173,11 +178,26 @@ def media_type(request: Request) -> str:
 
 def parse_json(body: bytes, model: type[M]) -> M:
     """Strict JSON (no NaN, no numbers as text) into `model`. Raises Problem `invalid-request`, ValidationError."""
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_VALUES:
+        raise Problem("invalid-request", f"The body holds more than {MAX_JSON_VALUES} values; send fewer at a time")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Problem("invalid-request", f"The body is not valid JSON ({error.msg} at character {error.pos})") from None
+    if isinstance(value, dict):
+        refuse_unknown(value, model)
     return model.model_validate(value, strict=True)
+
+
+def refuse_unknown(value: dict[str, object], model: type[BaseModel]) -> None:
+    """Raises `invalid-request` at the first field that `model` lacks: validation would write an error for each."""
+    for name in value:
+        if name not in model.model_fields:
+            raise Problem(
+                "invalid-request",
+                f"The body has a field that is not known here; known are {', '.join(model.model_fields)}",
+                errors=[{"field": name[:100], "message": "unknown field"}],
+            )
 
 
 def require_json(request: Request) -> None:

@@ -187,10 +187,14 @@ def test_a_picture_past_its_deadline_is_not_decoded() -> None:
     with_pool(body, workers=1)
 
 
+def open_files(pid: int) -> set[str]:
+    return {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+
+
 def test_workers_hold_neither_our_files_nor_our_sockets(tmp_path: Path) -> None:
     async def body(pool: DecoderPool) -> None:
         for pid in pool.pids:
-            held = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+            held = open_files(pid)
             assert not any(str(tmp_path) in each for each in held)
 
     with (tmp_path / "lock").open("w") as lock:

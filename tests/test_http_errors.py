@@ -7,11 +7,14 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
 
+from service.admission import Admission
+from service.problems import Overloaded
 from tests.conftest import StartServer
 from tests.pictures import animated_webp, encoded, jpeg, pixels, png_header
 from tests.serving import Server
@@ -328,20 +331,93 @@ def test_bodies_that_are_not_what_the_schema_says_are_invalid(running: Server) -
         assert_problem(response, 422, "invalid-request")
 
 
-def test_a_body_that_stops_coming_holds_no_place_for_ever(server: StartServer) -> None:
-    one = server(env={"LOOKALIKE_QUEUE_LIMIT": "1", "LOOKALIKE_REQUEST_TIMEOUT": "1"})
-    with socket.create_connection(("127.0.0.1", one.port), 30) as raw:
-        raw.sendall(
-            b"POST /v1/collections/default/search HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n"
-            b"Content-Length: 1000\r\n\r\nabc"
-        )
-        time.sleep(0.3)
-        refused = one.search("default", GOOD)
-        assert_problem(refused, 503, "overloaded")
-        assert int(refused.headers["retry-after"]) >= 1
-        assert one.client.get("/livez").status_code == 200, "health needs no place"
-        time.sleep(1.2)
+def test_slow_senders_hold_no_place_and_are_told_when_their_time_is_over(server: StartServer) -> None:
+    one = server(env={"LOOKALIKE_QUEUE_LIMIT": "1", "LOOKALIKE_REQUEST_TIMEOUT": "2"})
+    with ExitStack() as held:
+        slow = [held.enter_context(socket.create_connection(("127.0.0.1", one.port), 30)) for _ in range(8)]
+        for raw in slow:
+            raw.sendall(
+                b"POST /v1/collections/default/search HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n"
+                b"Content-Length: 1000\r\n\r\nabc"
+            )
         assert one.search("default", GOOD).status_code == 200
+        for raw in slow:
+            assert b" 422 " in raw.makefile("rb").readline()
+
+
+def test_bodies_share_a_bounded_memory(server: StartServer, running: Server) -> None:
+    admission = Admission(8, body_limit=1000)
+    with admission.body() as one, admission.body() as two:
+        one.grow(600)
+        with pytest.raises(Overloaded):
+            two.grow(600)
+        two.grow(400)
+    assert admission.body_bytes == 0
+
+
+FLOODS = {
+    "unknown keys": b"{" + b",".join(b'"k%d":1' % n for n in range(200_000)) + b"}",
+    "nested lists": b'{"metadata":{"a":[' + b"[]," * 200_000 + b"[]]}}",
+    "many queries": b'{"queries":[' + b"{}," * 200_000 + b"{}]}",
+    "vector of texts": b'{"vector":[' + b'"x",' * 60_000 + b'"x"]}',
+    "depth": b'{"metadata":{"a":' + b"[" * 5000 + b"]" * 5000 + b"}}",
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+@pytest.mark.parametrize("path", ["/query", "/query/batch", "/items/delete", ""])
+def test_a_flood_of_json_is_refused_before_it_holds_up_others(running: Server, name: str, path: str) -> None:
+    started = time.monotonic()
+    response = running.client.request(
+        "PATCH" if not path else "POST",
+        f"/v1/collections/default{path}",
+        content=FLOODS[name],
+        headers={"content-type": "application/json"},
+    )
+    assert response.status_code in (413, 422) and len(response.content) < 4096
+    assert time.monotonic() - started < 5, "answered, but only after a long time"
+
+
+def test_an_unknown_field_is_not_echoed_at_length(running: Server) -> None:
+    response = running.client.post("/v1/collections/default/query", json={"k" * 100_000: 1})
+    assert_problem(response, 422, "invalid-request")
+    assert len(response.content) < 1000
+
+
+def test_metadata_nested_too_deeply_is_invalid(running: Server) -> None:
+    body = b'{"metadata":{"a":' + b"[" * 400 + b"]" * 400 + b"}}"
+    response = running.client.patch(
+        "/v1/collections/default/items/a", content=body, headers={"content-type": "application/json"}
+    )
+    assert_problem(response, 422, "invalid-request")
+
+
+def test_a_query_of_a_batch_that_is_no_object_spoils_its_own_place_alone(running: Server) -> None:
+    answers = running.client.post(
+        "/v1/collections/default/query/batch", json={"queries": [3, {"vector": [0.1] * 2048}]}
+    ).json()["responses"]
+    assert answers[0]["type"] == "/problems/invalid-request" and answers[1]["no_match"] is True
+
+
+def test_a_filter_error_names_its_place(running: Server) -> None:
+    wrong = {"must": [{"key": "a", "range": {"gte": "b"}}]}
+    response = running.client.post("/v1/collections/default/query", json={"vector": [0.1] * 2048, "filter": wrong})
+    problem = assert_problem(response, 422, "invalid-request")
+    assert problem["errors"][0]["field"].startswith("filter.must")
+
+
+def test_bad_http_and_endless_headers_are_problems_too(running: Server) -> None:
+    for request in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000):
+        with socket.create_connection(("127.0.0.1", running.port), 10) as raw:
+            raw.sendall(request)
+            answer = raw.makefile("rb").read()
+        assert b" 400 " in answer.splitlines()[0] and b"application/problem+json" in answer
+
+
+def test_head_answers_as_get_without_a_body(running: Server) -> None:
+    for path in ("/", "/livez", "/v1/info"):
+        response = running.client.head(path)
+        assert (response.status_code, response.content) == (200, b"")
 
 
 def test_cors_headers_stand_on_errors_too(server: StartServer) -> None:

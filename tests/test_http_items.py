@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -66,6 +68,46 @@ def test_new_metadata_alone_keeps_thumbnail_and_vector(running: Server, fresh: s
     assert running.client.get(f"{BASE}/{fresh}/items/a/thumbnail").content == thumbnail
     found = running.search(fresh, jpeg(1)).json()["results"]
     assert found[0]["id"] == "a" and found[0]["score"] > 0.999 and found[0]["metadata"] == {"new": True}
+
+
+def test_metadata_that_is_equal_in_python_alone_is_a_change(running: Server, fresh: str) -> None:
+    for metadata in ('{"v": 1}', '{"v": true}', '{"v": 1.0}'):
+        running.put(fresh, "a", jpeg(1), metadata)
+        stored = running.client.get(f"{BASE}/{fresh}/items/a").text
+        assert metadata[6:-1] in stored, stored
+    answer = running.client.get(f"{BASE}/{fresh}/items", params={"filter": '{"must":[{"key":"v","match":true}]}'})
+    assert answer.json()["items"] == []
+
+
+def test_two_pictures_racing_for_one_id_leave_one_whole_item(running: Server, fresh: str) -> None:
+    pictures = [jpeg(1), jpeg(2)]
+    shas = [hashlib.sha256(each).hexdigest() for each in pictures]
+    for round_ in range(6):
+        with ThreadPoolExecutor(4) as pool:
+            done = [
+                pool.submit(running.put, fresh, "a", pictures[number % 2], f'{{"n": {round_ * 10 + number}}}')
+                for number in range(4)
+            ]
+        assert {each.result().status_code for each in done} <= {200, 201}
+        item = running.client.get(f"{BASE}/{fresh}/items/a").json()
+        which = shas.index(item["image"]["sha256"])
+        best = running.search(fresh, pictures[which], score_threshold=-1).json()["best_score"]
+        assert best == pytest.approx(1, abs=2e-4), "the stored vector is another picture's"
+
+
+def test_an_item_that_is_being_replaced_can_be_read_all_the_while(running: Server, fresh: str) -> None:
+    running.put(fresh, "a", jpeg(1))
+    running.put(fresh, "b", jpeg(3))
+    path = f"{BASE}/{fresh}/items/a"
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: [running.put(fresh, "a", jpeg(1 + number % 2)) for number in range(30)])
+        statuses = set()
+        while not writing.done():
+            statuses.add(running.client.get(f"{path}/thumbnail").status_code)
+            statuses.add(running.client.get(f"{path}/similar").status_code)
+            query = {"positive": ["a"], "negative": ["b"]}
+            statuses.add(running.client.post(f"{BASE}/{fresh}/query", json=query).status_code)
+    assert statuses == {200}
 
 
 def test_patch_merges_as_rfc_7396(running: Server, fresh: str) -> None:

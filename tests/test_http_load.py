@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import statistics
 import time
 from typing import Any
 
@@ -33,7 +34,7 @@ def children(server: Server) -> list[int]:
 
 
 async def flood(server: Server, pictures: list[bytes], **options: Any) -> list[httpx.Response]:
-    limits = httpx.Limits(max_connections=200)
+    limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False, limits=limits) as client:
         return await asyncio.gather(
             *(client.post(SEARCH, files={"image": ("a.jpg", each)}, **options) for each in pictures)
@@ -82,7 +83,9 @@ def test_a_full_queue_answers_503_with_retry_after_and_health_goes_on(server: St
     assert len(refused) + len(served) == 60 and refused and served
     assert all(each.json()["type"] == "/problems/overloaded" for each in refused)
     assert all(1 <= int(each.headers["retry-after"]) <= 30 for each in refused)
-    assert len(waits) == 10
+    # Relative to this machine: while pictures queue, health waits for less than a few of them.
+    one_picture = statistics.median(answer.elapsed.total_seconds() for answer in served) / 4
+    assert len(waits) == 10 and statistics.median(waits) < max(0.1, 4 * one_picture)
     assert metric(one, "lookalike_queue_refused_total") == len(refused)
     assert metric(one, "lookalike_queue_places") == 0, "a place was not given back"
     assert one.search("default", jpeg(1)).status_code == 200
@@ -124,7 +127,7 @@ def test_killed_decoders_are_replaced_while_the_service_goes_on(server: StartSer
     for pid in children(one):
         os.kill(pid, signal.SIGKILL)
     answers = [one.search("default", jpeg(400 + number)).status_code for number in range(6)]
-    assert set(answers) <= {200, 422} and answers[-1] == 200
+    assert set(answers) == {200}, "a picture was blamed for a decoder that something else had killed"
     assert metric(one, "lookalike_decoder_restarts_total") == 2
 
 
@@ -145,6 +148,33 @@ def _state(pid: int) -> str:
             return stat.read().rpartition(")")[2].split()[0]
     except OSError:
         return "Z"
+
+
+def until_inside(server: Server, count: int) -> None:
+    """Returns when that many requests wait or run, or after a while."""
+    deadline = time.monotonic() + 20
+    while metric(server, "lookalike_queue_places") < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_what_still_waits_when_the_grace_is_over_is_told_not_ready(server: StartServer) -> None:
+    one = server(env={"LOOKALIKE_QUEUE_LIMIT": "1000", "LOOKALIKE_THREADS": "1", "LOOKALIKE_PRECISION": "fp32"})
+
+    async def ask_and_end() -> list[httpx.Response]:
+        asking = asyncio.create_task(flood(one, [jpeg(1000 + number, (2600, 2000)) for number in range(450)]))
+        await asyncio.to_thread(until_inside, one, 440)
+        assert one.process is not None
+        one.process.send_signal(signal.SIGTERM)
+        return await asking
+
+    answers = asyncio.run(ask_and_end())
+    assert {answer.status_code for answer in answers} == {200, 503}
+    for answer in answers:
+        if answer.status_code == 503:
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["type"] == "/problems/not-ready" and answer.headers["retry-after"]
+    assert one.process is not None and one.process.wait(30) == 0
 
 
 @pytest.mark.slow

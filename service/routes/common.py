@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import time
@@ -14,12 +15,17 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from index.types import Collection
+from service.admission import Room
 from service.problems import Problem, invalid
 from service.runtime import Runtime
 from service.schemas import ID_PATTERN, NAME_PATTERN, ProblemDetails
 from service.upload import Form, media_type, parse_form, parse_json, read_body, require_json
 
 M = TypeVar("M", bound=BaseModel)
+
+SMALL_BODY = 2**20
+# Parsing more than this would keep the event loop from everybody else for milliseconds.
+PARSED_INLINE = 2**18
 
 
 PROBLEM: dict[int | str, dict[str, Any]] = {
@@ -113,34 +119,42 @@ Loaded = Annotated[Runtime, Depends(_filled_by_direct)]
 Named = Annotated[Collection, Depends(_named_by_direct)]
 
 
-async def read_json(request: Request, model: type[M]) -> M:
-    """The body as strict JSON. Raises `unsupported-media-type`, `content-too-large`, `invalid-request`."""
+async def read_json(request: Request, model: type[M], room: Room | None = None) -> M:
+    """The body as strict JSON; without `room` at most SMALL_BODY, as no picture or vector can be in it.
+
+    Raises `unsupported-media-type`, `content-too-large`, `invalid-request`, `overloaded`.
+    """
     require_json(request)
-    return parse_json(await whole_body(request), model)
+    body = await whole_body(request, room)
+    if len(body) <= PARSED_INLINE:
+        return parse_json(body, model)
+    return await asyncio.to_thread(parse_json, body, model)
 
 
-async def whole_body(request: Request) -> bytes:
-    # A slow sender holds a place in the queue, so the deadline counts for the body as well.
+async def whole_body(request: Request, room: Room | None = None) -> bytes:
     settings = request.app.state.runtime.settings
-    return await read_body(request, settings.max_upload_bytes, settings.request_timeout)
+    limit = settings.max_upload_bytes if room else min(SMALL_BODY, settings.max_upload_bytes)
+    return await read_body(request, limit, settings.request_timeout, room)
 
 
-async def read_picture(request: Request, fields: tuple[str, ...], *, raw: bool) -> tuple[bytes, dict[str, str]]:
+async def read_picture(
+    request: Request, fields: tuple[str, ...], room: Room, *, raw: bool
+) -> tuple[bytes, dict[str, str]]:
     """The picture and the text fields: multipart, or (raw) an image/* body with the fields in the query string.
 
-    Raises `unsupported-media-type`, `content-too-large`, `invalid-request`.
+    Raises `unsupported-media-type`, `content-too-large`, `invalid-request`, `overloaded`.
     """
     kind = media_type(request)
     if kind == "multipart/form-data":
         known_query(request.query_params, ())
-        body = await whole_body(request)
+        body = await whole_body(request, room)
         form: Form = parse_form(body, request.headers["content-type"], files=("image",), fields=fields)
         if "image" not in form.files:
             raise invalid("image", "missing; send the picture as a file part called image")
         return form.files["image"], form.fields
     if raw and kind.startswith("image/"):
         known_query(request.query_params, fields)
-        return await whole_body(request), dict(request.query_params)
+        return await whole_body(request, room), dict(request.query_params)
     wanted = "multipart/form-data" + (" or the picture itself as image/jpeg, image/png or image/webp" if raw else "")
     raise Problem("unsupported-media-type", f"Send {wanted}")
 

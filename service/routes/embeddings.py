@@ -32,8 +32,8 @@ async def create_embeddings(request: Request, runtime: Loaded) -> Response:
     until = deadline(runtime)
     network = runtime.networks.default
     name = model_of(network)["model"]
-    with runtime.admission.place():
-        asked = await read_json(request, schemas.EmbeddingRequest)
+    with runtime.admission.body() as room:
+        asked = await read_json(request, schemas.EmbeddingRequest, room)
         if asked.model not in (None, name, network.artefact.name):
             raise invalid("model", f"not served here; the model is {name}")
         inputs = [asked.input] if isinstance(asked.input, str) else asked.input
@@ -47,7 +47,8 @@ async def create_embeddings(request: Request, runtime: Loaded) -> Response:
             return [task.result() for task in tasks]
 
         try:
-            made = await while_connected(request.receive, embed_all())
+            with runtime.admission.place():
+                made = await while_connected(request.receive, embed_all())
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
     packed = asked.encoding_format == "base64"

@@ -71,11 +71,12 @@ async def delete_items(collection: Named, request: Request, runtime: Loaded) -> 
 async def put(collection: Named, id: ItemPath, request: Request, runtime: Loaded) -> Response:
     """Creates (201) or replaces (200) an item from a picture. The same bytes and metadata again change nothing."""
     until = deadline(runtime)
-    with runtime.admission.place():
-        data, fields = await read_picture(request, ("metadata",), raw=False)
+    with runtime.admission.body() as room:
+        data, fields = await read_picture(request, ("metadata",), room, raw=False)
         metadata = metadata_of(fields.get("metadata", "{}"))
-        work = put_item(runtime, collection, id, data, metadata, deadline=until)
-        written = await while_connected(request.receive, work)
+        with runtime.admission.place():
+            work = put_item(runtime, collection, id, data, metadata, deadline=until)
+            written = await while_connected(request.receive, work)
     return json_response(item_json(written.item), 201 if written.created else 200)
 
 

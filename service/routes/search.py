@@ -47,12 +47,12 @@ async def search_by_image(collection: Named, request: Request, runtime: Loaded) 
     Fields go into the form with multipart/form-data, and into the query string with a raw picture as the body.
     """
     watch, until = Stopwatch(), deadline(runtime)
-    with runtime.admission.place():
-        data, fields = await read_picture(request, FIELDS, raw=True)
+    with runtime.admission.body() as room:
+        data, fields = await read_picture(request, FIELDS, room, raw=True)
         asked = schemas.SearchFields.model_validate(fields)
-        return json_response(
-            await while_connected(request.receive, by_picture(runtime, collection, data, asked, watch, until))
-        )
+        with runtime.admission.place():
+            work = by_picture(runtime, collection, data, asked, watch, until)
+            return json_response(await while_connected(request.receive, work))
 
 
 async def by_picture(
@@ -96,9 +96,11 @@ async def similar_items(collection: Named, id: ItemPath, request: Request, runti
 async def query(collection: Named, request: Request, runtime: Loaded) -> Response:
     """The most similar items to an item, a vector, a picture in base64, or liked and disliked items."""
     watch, until = Stopwatch(), deadline(runtime)
-    with runtime.admission.place():
-        asked = await read_json(request, schemas.QueryRequest)
-        return json_response(await while_connected(request.receive, by_query(runtime, collection, asked, watch, until)))
+    with runtime.admission.body() as room:
+        asked = await read_json(request, schemas.QueryRequest, room)
+        with runtime.admission.place():
+            work = by_query(runtime, collection, asked, watch, until)
+            return json_response(await while_connected(request.receive, work))
 
 
 @router.post(
@@ -110,25 +112,30 @@ async def query(collection: Named, request: Request, runtime: Loaded) -> Respons
 async def query_batch(collection: Named, request: Request, runtime: Loaded) -> Response:
     """Up to 32 queries at once; a bad one gives its own problem in its place."""
     until = deadline(runtime)
-    with runtime.admission.place():
-        asked = await read_json(request, schemas.QueryBatch)
-        answers = [await one_of_batch(runtime, collection, each, until, request) for each in asked.queries]
+    with runtime.admission.body() as room:
+        asked = await read_json(request, schemas.QueryBatch, room)
+        with runtime.admission.place():
+            work = all_of_batch(runtime, collection, asked.queries, until, request.url.path)
+            answers = await while_connected(request.receive, work)
     return json_response({"responses": answers})
 
 
-async def one_of_batch(
-    runtime: Runtime, collection: Collection, raw: dict[str, Any], until: float, request: Request
-) -> dict[str, Any]:
+async def all_of_batch(
+    runtime: Runtime, collection: Collection, queries: list[Any], until: float, path: str
+) -> list[dict[str, Any]]:
+    return [await one_of_batch(runtime, collection, each, until, path) for each in queries]
+
+
+async def one_of_batch(runtime: Runtime, collection: Collection, raw: Any, until: float, path: str) -> dict[str, Any]:
     watch = Stopwatch()
     try:
         asked = schemas.QueryRequest.model_validate(raw, strict=True)
-        work = by_query(runtime, collection, asked, watch, until)
-        return await while_connected(request.receive, work)
+        return await by_query(runtime, collection, asked, watch, until)
     except Exception as error:
         problem = problem_of(error)
         if problem.slug == "internal":
             raise
-        return problem.body(request.url.path)
+        return problem.body(path)
 
 
 async def by_query(
