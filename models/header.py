@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from models import png
 from models.errors import UndecodableImage, UnsupportedImage
 
 ACCEPTED = "JPEG, PNG or WebP"
@@ -26,7 +27,10 @@ _FOREIGN = (
     (b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (b"PK\3\4", "ZIP"),
 )
-_HEIF_BRANDS = {b"heic": "heif", b"heix": "heif", b"heim": "heif", b"mif1": "heif", b"avif": "avif"}
+_HEIF_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "heif"),
+    **dict.fromkeys((b"avif", b"avis"), "avif"),
+}
 # Frame headers of JPEG: all SOFn but DHT (C4), JPG (C8) and DAC (CC).
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Markers without a length: TEM, RST0 to RST7.
@@ -49,7 +53,7 @@ def sniff(data: bytes | memoryview) -> str:
     start = bytes(data[:512])
     if start.startswith(b"\xff\xd8\xff"):
         return "jpeg"
-    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+    if start.startswith(png.SIGNATURE):
         return "png"
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         return "webp"
@@ -107,19 +111,10 @@ def _png(data: memoryview) -> Header:
     """Walks all chunks to the end mark: a file cut behind its last pixel is cut short as well."""
     width, height = struct.unpack_from(">II", data, 16)
     frames = 1
-    position = 8
-    for index in range(_MAX_CHUNKS):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        if (kind == b"IHDR") != (index == 0):
-            raise UndecodableImage("the PNG is damaged: its header is not where it belongs")
-        if kind == b"acTL":
-            frames = struct.unpack_from(">I", data, position + 8)[0]
-        position += 12 + length
-        if kind == b"IEND":
-            if position > len(data):
-                break
-            return Header("png", width, height, frames)
-    raise UndecodableImage("the PNG is damaged or cut short")
+    for chunk in png.chunks(data):
+        if chunk.kind == b"acTL":
+            frames = struct.unpack_from(">I", data, chunk.body)[0]
+    return Header("png", width, height, frames)
 
 
 def _webp(data: memoryview) -> Header:

@@ -7,6 +7,7 @@ in worker processes and imports nothing but Pillow and numpy. Colour profiles ar
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from models import jpeg, png
 from models.errors import ImageError, ImageTooLarge, UndecodableImage
 from models.header import Header, read_header, sniff
 from models.heif import KINDS as HEIF_KINDS
@@ -45,6 +47,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+# What Pillow raises on EXIF data that are none.
+_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error)
 
 Box = tuple[float, float, float, float]
 _WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
@@ -86,7 +91,7 @@ def decode(
     try:
         image, header = _opened(data, kind, limits)
         with image:
-            return _decode(image, header, crop or _WHOLE, thumbnail)
+            return _decode(data, image, header, crop or _WHOLE, thumbnail)
     except ImageError:
         raise
     except MemoryError as error:
@@ -114,20 +119,27 @@ def _opened(data: bytes | memoryview, kind: str, limits: Limits) -> tuple[Image.
         return image, header
     header = read_header(data)
     check_limits(header, limits)  # before Pillow, whose WebP decoder takes memory for the canvas as it opens
-    image = Image.open(io.BytesIO(data), formats=[kind.upper()])
+    exif = b""
+    source = data
+    if kind == "png":
+        source, exif = png.bare(memoryview(data))
+    image = Image.open(io.BytesIO(source), formats=[kind.upper()])
+    if exif:
+        image.info["exif"] = exif
     if image.size != (header.width, header.height):
         raise UndecodableImage(f"the {kind.upper()} is damaged: it tells two sizes")
     return image, header
 
 
-def _decode(opened: Image.Image, header: Header, crop: Box, thumbnail: bool) -> Decoded:
+def _decode(data: bytes | memoryview, opened: Image.Image, header: Header, crop: Box, thumbnail: bool) -> Decoded:
     turn = _orientation(opened)
     region = _as_stored(crop, turn)
     sides = (region[2] - region[0]) * header.width, (region[3] - region[1]) * header.height
-    if header.kind == "jpeg":
-        shrink = next((by for by in (8, 4, 2) if min(sides) >= by * _DRAFT_SIDE), 1)
-        opened.draft(None, (header.width // shrink, header.height // shrink))
+    shrink = next((by for by in (8, 4, 2) if min(sides) >= by * _DRAFT_SIDE), 1)
+    size = header.width // shrink, header.height // shrink
+    opened.draft(None, size)  # does nothing to other kinds than JPEG
     opened.load()
+    _check_whole(data, opened, header, size)
     image = reduced = _resizable(opened)
     by = max(1, int(min(sides) * image.width / header.width / (_GAP * SHORT_SIDE)))
     if crop != _WHOLE:
@@ -149,6 +161,16 @@ def _pixels_of(region: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
+def _check_whole(data: bytes | memoryview, loaded: Image.Image, header: Header, draft: tuple[int, int]) -> None:
+    """Raises UndecodableImage where the decoder has made up pixels that the data do not hold."""
+    if header.kind == "jpeg":
+        jpeg.check_end(data, loaded, draft)
+    elif header.kind == "png":
+        last_row = loaded.crop((0, loaded.height - 1, *loaded.size))
+        if png.is_interlaced(memoryview(data)) or last_row.getbbox(alpha_only=False) is None:
+            png.check_rows(memoryview(data))
+
+
 def _centre(size: tuple[int, int]) -> Box:
     """The box that becomes 224 × 224 when the short side becomes 256. Never the whole strip of a long, thin picture."""
     half = min(size) * SIDE / SHORT_SIDE / 2
@@ -168,8 +190,11 @@ def _thumbnail(image: Image.Image, turn: int) -> bytes:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation, 1 to 8; anything else in the tag counts as upright."""
-    value: Any = image.getexif().get(_ORIENTATION, 1)
-    return value if value in _TURNS else 1
+    try:
+        value: Any = image.getexif().get(_ORIENTATION, 1)
+    except _UNREADABLE:
+        return 1
+    return value if isinstance(value, int) and value in _TURNS else 1
 
 
 def _turned(image: Image.Image, turn: int) -> Image.Image:

@@ -231,6 +231,89 @@ def test_truncated_files_are_refused(kind: str, options: dict[str, Any], missing
         decode(data[: max(20, len(data) - missing)])
 
 
+@pytest.mark.parametrize("size", [(400, 300), (1601, 1203), (3001, 2401)])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_an_end_mark_behind_half_a_jpeg_deceives_nobody(size: tuple[int, int], progressive: bool) -> None:
+    """libjpeg would fill the rest with grey: cut at a half and closed, filled with zeros, or both, it is refused."""
+    data = encode(scene(*size), "JPEG", quality=90, progressive=progressive)
+    half = data[: len(data) // 2]
+    assert decode(data).width == size[0]
+    for closed in (half + b"\xff\xd9", half + b"\xff\xd9" + b"\0" * 500, half + bytes(len(data) - len(half))):
+        with pytest.raises(UndecodableImage, match="cut short"):
+            decode(closed)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_truly_grey_jpeg_is_sound(mode: str, progressive: bool) -> None:
+    """The grey of missing data is an ordinary colour too; bytes behind the end mark do not matter."""
+    image = scene(801, 601).convert(mode)
+    image.paste(128 if mode == "L" else (128, 128, 128), (0, 300, 801, 601))
+    data = encode(image, "JPEG", quality=90, progressive=progressive)
+    assert np.array_equal(decode(data).pixels, decode(data + b"appended" * 9).pixels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1"])
+def test_a_png_with_missing_rows_is_refused(mode: str) -> None:
+    """Compressed data that end early but cleanly; a picture whose last rows are black is sound."""
+    image = scene(90, 60).convert(mode)
+    image.paste(0, (0, 40, 90, 60))
+    data = encode(image, "PNG")
+    assert decode(data).height == 60
+    start, stop = data.index(b"IDAT") - 4, data.index(b"IEND") - 4
+    rows = zlib.decompress(data[start + 8 : stop - 4])
+    short = png_chunk(b"IDAT", zlib.compress(rows[: len(rows) * 2 // 3]))
+    with pytest.raises(UndecodableImage, match="rows are missing"):
+        decode(data[:start] + short + data[stop:])
+
+
+SOUND_IN_SPITE_OF = {
+    "exif": png_chunk(b"eXIf", b"garbage" * 5),
+    "exif cut": png_chunk(b"eXIf", b"II*\0\x08\0\0\0\xff\xff"),
+    "profile bomb": png_chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(5_000_000))),
+    "profile": png_chunk(b"iCCP", b"x\0\0 not compressed"),
+    "text bomb": png_chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(5_000_000))),
+    "checksum": png_chunk(b"tEXt", b"key\0value")[:-1] + b"?",
+}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("name", SOUND_IN_SPITE_OF)
+def test_broken_extras_refuse_no_sound_png(name: str) -> None:
+    """Metadata that nobody asked for is not a reason to turn a picture away."""
+    data = encode(scene(), "PNG")
+    assert np.array_equal(decode(data[:33] + SOUND_IN_SPITE_OF[name] + data[33:]).pixels, decode(data).pixels)
+
+
+def test_interlaced_pngs_are_counted_in_passes() -> None:
+    """Every size from 1 × 1 to 9 × 9 adds up, and one byte less is noticed."""
+    for width in range(1, 10):
+        for height in range(1, 10):
+            size = 0
+            for left, top, across, down in (
+                (0, 0, 8, 8),
+                (4, 0, 8, 8),
+                (0, 4, 4, 8),
+                (2, 0, 4, 4),
+                (0, 2, 2, 4),
+                (1, 0, 2, 2),
+                (0, 1, 1, 2),
+            ):
+                columns, rows = len(range(left, width, across)), len(range(top, height, down))
+                size += rows * (1 + 3 * columns) if columns else 0
+            header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1))
+            whole, less = (
+                b"\x89PNG\r\n\x1a\n"
+                + header
+                + png_chunk(b"IDAT", zlib.compress(bytes(count)))
+                + png_chunk(b"IEND", b"")
+                for count in (size, size - 1)
+            )
+            assert decode(whole).width == width
+            with pytest.raises(UndecodableImage):
+                decode(less)
+
+
 def test_sizes_are_refused_from_the_header() -> None:
     """A few kB that claim 900 megapixels cost nothing: no pixel is decoded."""
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
