@@ -215,12 +215,12 @@ def _as_stored(box: Box, turn: int) -> Box:
 
 def _resizable(image: Image.Image) -> Image.Image:
     """The same picture in a mode that averages correctly: L, RGB, CMYK, or RGBa (alpha multiplied in)."""
+    if image.mode.startswith("I"):  # 16 bits of grey: the upper 8 count, a transparent level does not
+        return Image.fromarray((np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         return image.convert("RGBA").convert("RGBa")
     if image.mode in ("L", "RGB", "CMYK"):
         return image
-    if image.mode.startswith("I"):  # 16 bits of grey: the upper 8 count
-        return Image.fromarray((np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8))
     return image.convert("L" if image.mode == "1" else "RGB")
 
 

@@ -140,6 +140,14 @@ def test_modes_of_png(image: Image.Image, same: Image.Image) -> None:
     assert difference(decode(encode(image, "PNG")).pixels, decode(encode(same.convert("RGB"), "PNG")).pixels) < 0.6
 
 
+def test_a_16_bit_png_with_a_transparent_level_decodes() -> None:
+    """Grey of 16 bits with a tRNS chunk, which no conversion of Pillow takes."""
+    grey = Image.fromarray(np.asarray(scene().convert("L")).astype(np.uint16) * 257)
+    data = encode(grey, "PNG")
+    keyed = data[:33] + png_chunk(b"tRNS", struct.pack(">H", 0)) + data[33:]
+    assert np.array_equal(decode(keyed).pixels, decode(data).pixels)
+
+
 def test_transparency_is_white() -> None:
     """What shows through is white, in RGBA, palette and keyed files alike, whatever colour lies under it."""
     clear = Image.new("RGBA", (64, 64), (200, 10, 10, 0))
