@@ -43,6 +43,7 @@ check: $(STAMPS)/dev ## format, lint, types, import directions
 
 bench: setup $(STAMPS)/dev ## the quick benchmarks, into benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.retrieval
+	$(BIN)/python -m benchmarks.embedding --quick
 	$(BIN)/python -m benchmarks.decoders
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.overload
@@ -50,6 +51,7 @@ bench: setup $(STAMPS)/dev ## the quick benchmarks, into benchmarks/RESULTS.md
 
 bench-full: setup $(STAMPS)/dev ## every benchmark at full size: hours, 30 GB of disk, 12 GB of memory
 	$(BIN)/python -m benchmarks.retrieval
+	$(BIN)/python -m benchmarks.embedding
 	$(BIN)/python -m benchmarks.decoders
 	$(BIN)/python -m benchmarks.service --full
 	$(BIN)/python -m benchmarks.overload --seconds 60
