@@ -357,7 +357,7 @@ def test_a_removed_collection_takes_nothing(catalogue: Catalogue, collection: Em
 
 
 def test_searches_beside_drops_and_clears(catalogue: Catalogue) -> None:
-    """While a collection is emptied, removed and made again, a search finds what stands or "not found", nothing else."""
+    """While a collection is emptied, removed and made again, a search finds what stands or "not found"."""
     errors: list[str] = []
     stop = threading.Event()
 
