@@ -74,7 +74,8 @@ class Networks:
 
     def _load(self, artefact: Artefact) -> LoadedModel:
         device = self._settings.device
-        narrow = OnnxEmbedder(artefact, threads=1, device=device)
+        engines = self._settings.data_dir / "engines"
+        narrow = OnnxEmbedder(artefact, threads=1, device=device, engine_cache=engines)
         alone = on_cpu(narrow.providers) and self._cores > 1
         wide = OnnxEmbedder(artefact, threads=self._cores, device=device) if alone else narrow
         return LoadedModel(artefact, narrow, wide, narrow.providers)
