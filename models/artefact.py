@@ -182,8 +182,8 @@ def _read(model_dir: Path, weights: Path | None, source: str, progress: Progress
         progress(f"reading {weights.name}")
         return read_torch(weights)
     if weights is not None:
-        progress(f"checking {weights.name}")
         check_sha512(weights, SHA512)
+        progress(f"reading {weights.name}")
         return read_tfjs(weights)
     progress(f"fetching {SOURCE} (95 MB)")
     try:
