@@ -45,6 +45,7 @@ class Worker:
     """One decoding process with its mapping and its socket. Not for two pictures at a time."""
 
     def __init__(self, max_bytes: int, max_pixels: int) -> None:
+        self.late = False
         size = max(max_bytes, SMALLEST_MAPPING)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET if _SEQPACKET else socket.SOCK_STREAM)
         ours.setblocking(False)
@@ -98,6 +99,11 @@ class Worker:
         webp = bytes(self._memory[count : count + said["thumbnail"]]) if said["thumbnail"] else None
         return Decoded(pixels, said["width"], said["height"], said["format"], webp)
 
+    def give_up(self) -> None:
+        """Its time is over: `decode` ends with WorkerDied."""
+        self.late = True
+        self._process.kill()
+
     def kill(self) -> None:
         self._channel.close()
         self._process.kill()
@@ -124,7 +130,8 @@ class DecoderPool:
         self._max_pixels = max_pixels
         self._seconds = seconds
         # None stands for a worker that could not be replaced: whoever gets it tries again.
-        self._idle: asyncio.Queue[Worker | None] = asyncio.Queue()
+        # The one used last comes first: its caches are warm.
+        self._idle: asyncio.LifoQueue[Worker | None] = asyncio.LifoQueue()
         self._all: set[Worker] = set()
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -183,24 +190,25 @@ class DecoderPool:
         crop: tuple[float, float, float, float] | None,
         thumbnail: bool,
     ) -> Decoded:
+        loop = asyncio.get_running_loop()
         died = 0
         try:
             while True:
                 worker = worker or await self._fresh()
+                watchdog = loop.call_later(self._seconds, worker.give_up)
                 try:
-                    async with asyncio.timeout(self._seconds):
-                        return await worker.decode(data, crop, thumbnail)
-                except TimeoutError:
-                    dead, worker = worker, None
-                    self._discard(dead, "took too long")
-                    raise errors.UndecodableImage("the picture takes too long to decode: save it again") from None
+                    return await worker.decode(data, crop, thumbnail)
                 except WorkerDied as error:
-                    # It may have died before, of something else: only the second death is this picture's.
                     dead, worker = worker, None
-                    self._discard(dead, str(error))
+                    self._discard(dead, "took too long" if dead.late else str(error))
+                    if dead.late:
+                        raise errors.UndecodableImage("the picture takes too long to decode: save it again") from None
+                    # It may have died before, of something else: only the second death is this picture's.
                     died += 1
                     if died == 2:
                         raise errors.UndecodableImage("the picture crashes the decoder: save it again") from None
+                finally:
+                    watchdog.cancel()
         finally:
             if worker is None and not self._closed:
                 self._keep(asyncio.create_task(self._refill()))
