@@ -239,7 +239,7 @@ def main() -> None:
     fp32 = artefact.find(settings.models, model=settings.model, precision="fp32")
     photos = photographs.split("groceries", "catalogue") + photographs.split("unrelated", "images")
     random.Random(7).shuffle(photos)
-    count, seconds, rounds = (1000, 15.0, 5) if arguments.full else (200, 5.0, 3)
+    count, seconds, rounds = (1000, 15.0, 5) if arguments.full else (400, 5.0, 3)
     with tempfile.TemporaryDirectory(prefix="lookalike-bench-") as temporary:
         pictures = [photo.read() for photo in photos[:count]]
         scene = Scene(built, settings.models, Path(temporary), pictures, seconds, rounds)
