@@ -109,9 +109,8 @@ class CompressedIndex:
         report = progress or _ignore
         index = compressed_train.train(file, rows, threads=threads, breathe=lambda: report(0, len(rows)))
         ivf: Any = faiss.downcast_index(index.index)
-        assigner = compressed_train.Assigner(ivf)
         for part, vectors in file.blocks(rows, _ENCODE):
-            assigner.add(ivf, index.chain.at(0).apply(vectors.astype(np.float32)), part)
+            ivf.add_with_ids(index.chain.at(0).apply(vectors.astype(np.float32)), part)
             report(int(part[-1]) + 1, len(rows))
         index.ntotal = ivf.ntotal
         # Lists grow by doubling: only a copy has exactly the memory they need.
@@ -163,9 +162,8 @@ class CompressedIndex:
             self._ivf.quantizer, self._ivf.d, self._ivf.nlist, faiss.METRIC_L2, True, self._ivf.rabitq.nb_bits
         )
         ivf.is_trained = True
-        assigner = compressed_train.Assigner(ivf)
         for rows, vectors in self._file.blocks(np.arange(first, stop, dtype=np.int64), _ENCODE):
-            assigner.add(ivf, self._transform.apply(vectors.astype(np.float32)), rows)
+            ivf.add_with_ids(self._transform.apply(vectors.astype(np.float32)), rows)
         return Batch(first, stop, ivf)
 
     def merge(self, batch: Batch) -> None:

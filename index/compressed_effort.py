@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 
 _MILLION = 1e6
-_LISTS = 16  # of 4,096, at a million
-_DEPTH = 100  # at a million
+_LISTS = 28  # of 4,096, at a million
+_DEPTH = 80  # at a million
 _SPARSE = 0.35
-_ROUGH = 0.2
+_ROUGH = 0.15
 _SPREAD = 0.6
 _LEAST_LISTS = 12
-_LEAST_DEPTH = 80
+_LEAST_DEPTH = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,6 @@ import numkong
 import numpy as np
 import numpy.typing as npt
 
-from index.compressed_train import LEADING
-
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
@@ -27,7 +25,7 @@ class Lists:
     def __init__(self, transform: Any, ivf: Any) -> None:
         axes, dim, self.number = ivf.d, transform.d_in, ivf.nlist
         matrix = faiss.rev_swig_ptr(transform.A.data(), axes * dim).reshape(axes, dim)
-        centroids = np.ascontiguousarray(ivf.quantizer.reconstruct_n(0, self.number)[:, :LEADING])
+        centroids = ivf.quantizer.reconstruct_n(0, self.number)
         self._matrix = numkong.dots_pack(numkong.astype(matrix, "bf16"), "bf16")
         self._offset: Floats = faiss.vector_to_array(transform.b)
         self._centroids = numkong.dots_pack(numkong.astype(centroids, "bf16"), "bf16")
@@ -57,11 +55,11 @@ class Lists:
         return turned
 
     def distances(self, point: Floats) -> Floats:
-        """float32 (lists,): half the squared distance to each centroid on the leading axes, less a constant.
+        """float32 (lists,): half the squared distance to each centroid, less a constant.
 
         point: float32 (axes,).
         """
-        product = numkong.dots_packed(numkong.astype(point[None, :LEADING], "bf16"), self._centroids)
+        product = numkong.dots_packed(numkong.astype(point[None], "bf16"), self._centroids)
         away: Floats = self._half_norms - np.asarray(product, dtype=np.float32)[0]
         return away
 

@@ -1,8 +1,9 @@
 """Training sees a bounded sample, so that its time and memory do not grow with the catalogue.
 
-Vectors are rotated onto their leading principal axes, put into the list of the nearest of `nlist` centroids, and kept
-there as one bit per axis (RaBitQ). The metric is L2 throughout: behind a transform that subtracts the mean, an inner
-product would rank wrongly, while for unit vectors L2 and cosine give the same order.
+Vectors are turned onto their leading principal axes, put into the list of the nearest of some thousand centroids, and
+kept there as one bit per axis (RaBitQ). A random rotation of those axes comes in between, folded into the same matrix:
+a bit says most where all axes vary alike, and principal axes do not. The metric is L2 throughout: behind a transform
+that subtracts the mean, an inner product would rank wrongly, while for unit vectors L2 and cosine give the same order.
 """
 
 from __future__ import annotations
@@ -18,11 +19,10 @@ from index.vectors import VectorFile
 
 Floats = npt.NDArray[np.float32]
 
-AXES = 512
-LEADING = 256  # axes that decide about the list: they hold nearly all that tells lists apart
+AXES = 256
 BITS = 1
 _AXES_SAMPLE = 16_384
-_PER_LIST = 32
+_PER_LIST = 40
 _ROUNDS = 8
 _SEED = 1
 
@@ -42,7 +42,7 @@ def train(file: VectorFile, rows: npt.NDArray[np.int64], *, threads: int, breath
     random = np.random.default_rng(_SEED)
     axes = min(AXES, file.dim)
     lists = min(lists_for(len(rows)), max(1, len(rows) // 8))
-    transform = principal_axes(file.read(sample(random, rows, _AXES_SAMPLE)).astype(np.float32), axes)
+    transform = turned_axes(file.read(sample(random, rows, _AXES_SAMPLE)).astype(np.float32), axes, random)
     chosen = sample(random, rows, _PER_LIST * lists)
     parts = []
     for _, part in file.blocks(chosen, 4_096):
@@ -50,7 +50,7 @@ def train(file: VectorFile, rows: npt.NDArray[np.int64], *, threads: int, breath
         breathe()
     points = np.concatenate(parts)
     quantizer: Any = faiss.IndexFlatL2(axes)
-    quantizer.add(centroids(points, lists, breathe))
+    cluster(points, lists, quantizer, breathe)
     ivf: Any = faiss.IndexIVFRaBitQ(quantizer, axes, lists, faiss.METRIC_L2, True, BITS)
     ivf.train(points[:1])  # the centroids stand; the codes themselves need no training
     index = faiss.IndexPreTransform(transform, ivf)
@@ -62,52 +62,25 @@ def train(file: VectorFile, rows: npt.NDArray[np.int64], *, threads: int, breath
     return index
 
 
-def centroids(points: Floats, lists: int, breathe: Callable[[], None]) -> Floats:
-    """float32 (lists, axes), by k-means on the leading axes of the float32 (m, axes) points; the other axes follow."""
-    leading = np.ascontiguousarray(points[:, :LEADING])
-    nearest: Any = faiss.IndexFlatL2(leading.shape[1])
-    rounds = faiss.Clustering(leading.shape[1], lists)
+def cluster(points: Floats, lists: int, quantizer: Any, breathe: Callable[[], None]) -> None:
+    """Fills the empty flat quantizer with `lists` centroids of the float32 (m, axes) points, by k-means."""
+    rounds = faiss.Clustering(points.shape[1], lists)
     rounds.niter = 1
     rounds.min_points_per_centroid = 1
     rounds.max_points_per_centroid = _PER_LIST
     rounds.seed = _SEED
     for _ in range(_ROUNDS):  # each goes on from the centroids of the one before
-        rounds.train(leading, nearest)
+        rounds.train(points, quantizer)
         breathe()
-    places = nearest.search(leading, 1)[1][:, 0]
-    order = np.argsort(places, kind="stable")
-    held = np.bincount(places, minlength=lists)
-    filled = np.flatnonzero(held)
-    found = np.zeros((lists, points.shape[1]), dtype=np.float32)
-    found[filled] = np.add.reduceat(points[order], np.cumsum(held)[filled] - held[filled], axis=0)
-    found[filled] /= held[filled, None]
-    found[:, : leading.shape[1]] = nearest.reconstruct_n(0, lists)
-    return found
 
 
-class Assigner:
-    """Puts vectors into lists by their leading axes, on which the lists were made: half the work of comparing all."""
-
-    def __init__(self, ivf: Any) -> None:
-        self._ivf = ivf
-        known = ivf.quantizer.reconstruct_n(0, ivf.nlist)
-        self._leading = min(LEADING, ivf.d)
-        self._nearest: Any = faiss.IndexFlatL2(self._leading)
-        self._nearest.add(np.ascontiguousarray(known[:, : self._leading]))
-
-    def add(self, ivf: Any, points: Floats, rows: npt.NDArray[np.int64]) -> None:
-        """Adds float32 (n, axes) points as the given rows to `ivf`, which has the same lists."""
-        places = self._nearest.search(np.ascontiguousarray(points[:, : self._leading]), 1)[1][:, 0].copy()
-        pointer = faiss.swig_ptr
-        ivf.add_core(len(points), pointer(points), pointer(rows), pointer(places))
-
-
-def principal_axes(vectors: Floats, axes: int) -> Any:
-    """A FAISS transform float32 (m, dim) → (m, axes): subtracts the mean, keeps the leading principal axes."""
+def turned_axes(vectors: Floats, axes: int, random: np.random.Generator) -> Any:
+    """A FAISS transform float32 (m, dim) → (m, axes): the leading principal axes less the mean, rotated at random."""
     mean = vectors.mean(axis=0)
     centred = vectors - mean
     _, directions = np.linalg.eigh(centred.T @ centred)
-    matrix = np.ascontiguousarray(directions[:, ::-1][:, :axes].T, dtype=np.float32)
+    rotation = np.linalg.qr(random.standard_normal((axes, axes)))[0].astype(np.float32)
+    matrix = np.ascontiguousarray(rotation @ directions[:, ::-1][:, :axes].T, dtype=np.float32)
     transform = faiss.LinearTransform(vectors.shape[1], axes, True)
     faiss.copy_array_to_vector(matrix.ravel(), transform.A)
     faiss.copy_array_to_vector(-matrix @ mean, transform.b)
