@@ -127,7 +127,9 @@ def test_killed_decoders_are_replaced_while_the_service_goes_on(server: StartSer
     for pid in children(one):
         os.kill(pid, signal.SIGKILL)
     answers = asyncio.run(flood(one, [jpeg(400 + number) for number in range(6)]))
-    assert {answer.status_code for answer in answers} == {200}, "a picture was blamed for a decoder that something else had killed"
+    assert {answer.status_code for answer in answers} == {200}, (
+        "a picture was blamed for a decoder that something else had killed"
+    )
     assert metric(one, "lookalike_decoder_restarts_total") == 2
 
 
