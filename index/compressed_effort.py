@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 _MILLION = 1e6
-_LISTS = 36  # of 4,096, at a million
+_LISTS = 28  # of 4,096, at a million
 _DEPTH = 80  # at a million
 _SPARSE = 0.35
 _ROUGH = 0.15
