@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,25 +102,18 @@ class Line:
         return left
 
 
-def bucketed(count: int, buckets: Sequence[int]) -> int:
-    """The smallest bucket that holds `count`, so that a GPU sees few shapes."""
-    return next((bucket for bucket in buckets if bucket >= count), count)
-
-
 class Batcher:
-    """lanes: threads that run the network; max_batch: pictures per run; buckets: batch sizes to pad to, if any."""
+    """lanes: threads that run the network; max_batch: pictures per run, at most."""
 
     def __init__(
         self,
         *,
         lanes: int,
         max_batch: int = 1,
-        buckets: Sequence[int] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lanes = lanes
         self.max_batch = max_batch
-        self.buckets = tuple(sorted(buckets))
         self.restarts = 0
         self.runs = 0
         self.embedded = 0
@@ -226,11 +219,4 @@ class Batcher:
             entry.settle(vector)
 
     def _embed(self, embedder: Embedder, batch: list[Waiting]) -> Vector:
-        count = len(batch)
-        if count == 1 and not self.buckets:
-            pixels = batch[0].pixels[None]
-        else:
-            pixels = np.zeros((bucketed(count, self.buckets), *batch[0].pixels.shape), np.uint8)
-            for row, entry in enumerate(batch):
-                pixels[row] = entry.pixels
-        return embedder.embed(pixels)[:count]
+        return embedder.embed(np.stack([entry.pixels for entry in batch]))

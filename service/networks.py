@@ -39,11 +39,15 @@ class Networks:
         precision = artefacts.resolve_precision(settings.precision, settings.device)
         # The model for new collections. Raises ArtefactMissing, ArtefactCorrupt, DeviceUnavailable.
         self.default = self._load(artefacts.find(self._directory, model=settings.model, precision=precision))
-        self._loaded[self.default.fingerprint] = self.default
+        self.keep(self.default)
 
     @property
     def loaded(self) -> list[LoadedModel]:
         return list(self._loaded.values())
+
+    def keep(self, network: LoadedModel) -> None:
+        """Answers for its fingerprint with `network` from now on."""
+        self._loaded[network.fingerprint] = network
 
     def ready(self, fingerprint: str) -> LoadedModel | None:
         """The model if it is in memory already; never blocks."""

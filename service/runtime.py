@@ -12,6 +12,7 @@ import numpy as np
 
 from index.catalogue import Catalogue
 from index.types import Collection
+from models.embedder import BUCKETS
 from service.admission import Admission
 from service.batcher import Batcher
 from service.cores import usable_cores
@@ -28,8 +29,6 @@ R = TypeVar("R")
 DEFAULT = "default"
 # Writers mostly wait for the disk, and those that wait together are committed together.
 WRITERS = 16
-# On a GPU one run takes what waits, up to the largest; few sizes keep its kernels and graphs warm.
-GPU_BUCKETS = (1, 4, 16, 64)
 
 
 class Runtime:
@@ -46,7 +45,7 @@ class Runtime:
         on_gpu = not on_cpu(networks.default.providers)
         self.pipeline = Pipeline(
             DecoderPool(workers=cores, max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),
-            Batcher(lanes=2, max_batch=GPU_BUCKETS[-1], buckets=GPU_BUCKETS) if on_gpu else Batcher(lanes=cores),
+            Batcher(lanes=2, max_batch=BUCKETS[-1]) if on_gpu else Batcher(lanes=cores),
             self.metrics,
         )
         self._searchers = ThreadPoolExecutor(cores, thread_name_prefix="search")

@@ -14,7 +14,7 @@ import pytest
 
 from models.errors import EmbeddingInvalid
 from models.histogram import HistogramEmbedder
-from service.batcher import Batcher, Line, Waiting, bucketed
+from service.batcher import Batcher, Line, Waiting
 from service.problems import NotReady, Overloaded
 
 Pixels = npt.NDArray[np.uint8]
@@ -185,10 +185,10 @@ def test_shutdown_finishes_what_runs_and_tells_what_waits() -> None:
     run(main())
 
 
-def test_a_gpu_batch_is_padded_to_a_bucket_and_cut_again() -> None:
+def test_what_waits_goes_as_one_batch_of_at_most_the_largest() -> None:
     async def main() -> None:
         net = Net()
-        batcher = Batcher(lanes=1, max_batch=16, buckets=(1, 4, 16))
+        batcher = Batcher(lanes=1, max_batch=4)
         try:
             net.wide.gate.clear()
             first = batcher.submit(net, picture(1))
@@ -196,7 +196,7 @@ def test_a_gpu_batch_is_padded_to_a_bucket_and_cut_again() -> None:
             rest = [batcher.submit(net, picture(number)) for number in range(20, 26)]
             net.wide.gate.set()
             found = await asyncio.gather(first, *rest)
-            assert net.narrow.sizes == [16]
+            assert net.narrow.sizes == [4, 2]
             np.testing.assert_allclose(
                 np.stack(found[1:]),
                 HistogramEmbedder().embed(np.stack([picture(number) for number in range(20, 26)])),
@@ -206,10 +206,6 @@ def test_a_gpu_batch_is_padded_to_a_bucket_and_cut_again() -> None:
             batcher.close()
 
     run(main())
-
-
-def test_buckets_round_up_and_let_larger_batches_be() -> None:
-    assert [bucketed(count, (1, 4, 16)) for count in (1, 2, 4, 5, 16, 17)] == [1, 4, 4, 16, 16, 17]
 
 
 def waiting(loop: asyncio.AbstractEventLoop, net: Net, deadline: float = float("inf")) -> Waiting:
