@@ -6,6 +6,7 @@ the next build. Parameters of a search travel with the search; nothing is ever s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ import numpy.typing as npt
 
 from index import compressed_file, compressed_train
 from index.compressed_effort import Effort, effort_for
-from index.compressed_lists import Lists, nearest, nearest_holding
+from index.compressed_lists import Lists, nearest_holding
 from index.errors import CacheUnusable
+from index.scratch import Scratch, Scratches
 from index.vectors import VectorFile
 
 Floats = npt.NDArray[np.float32]
@@ -30,7 +32,6 @@ EXACT_ROWS = 1_500  # up to so many rows, comparing each of them costs less than
 _ENCODE = 4_096
 _QUERY_BITS = 4
 _FAR = 4
-_pointer = faiss.swig_ptr
 
 
 class Selection:
@@ -86,6 +87,7 @@ class CompressedIndex:
         self._transform: Any = faiss.downcast_VectorTransform(index.chain.at(0))
         self._ivf: Any = faiss.downcast_index(index.index)
         self._lists = Lists(self._transform, self._ivf)
+        self._scratches = Scratches(self._ivf.d)
         self._parameters: dict[int, Any] = {}  # made once for each number of lists, then only read
         self._alive = alive
         self._removals = 0
@@ -225,13 +227,15 @@ class CompressedIndex:
         scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
         keys = np.full((len(vectors), k), -1, dtype=np.int64)
         for place, query in enumerate(np.ascontiguousarray(vectors, dtype=np.float32)):
-            found, rows = self._search(query, k, allowed, effort)
-            scores[place, : len(rows)] = found
-            keys[place, : len(rows)] = self._file.keys[rows]
+            found, found_keys = self.nearest(query, k, allowed, effort=effort)
+            scores[place, : len(found)] = found
+            keys[place, : len(found)] = found_keys
         return scores, keys
 
-    def _search(self, query: Floats, k: int, allowed: Selection | None, effort: Effort | None) -> tuple[Floats, Keys]:
-        """At most k scores and row numbers."""
+    def nearest(
+        self, query: Floats, k: int, allowed: Selection | None = None, *, effort: Effort | None = None
+    ) -> tuple[Floats, Keys]:
+        """As `search`, for one query float32 (dim,) and without padding: at most k scores and keys."""
         available = self.count if allowed is None else len(allowed)
         bits = None
         if allowed is not None:
@@ -241,46 +245,58 @@ class CompressedIndex:
         if available <= max(EXACT_ROWS, 2 * k):
             rows = np.flatnonzero(_unpacked(self._alive if bits is None else bits, self.indexed))
             return self._best(query, rows, k)
-        effort = effort or effort_for(k, indexed=self.indexed, available=available, lists=self._ivf.nlist)
-        point = self._lists.turned(query)
-        away = self._lists.distances(point)
-        number, depth = effort.lists, effort.depth
+        if effort is None:
+            effort = effort_for(k, self.indexed, available, self._ivf.nlist)
+        scratch, lists = self._scratches.own, self._lists
+        scratch.room(0, _FAR * effort.depth)
+        lists.turn(query, scratch)
+        if allowed is not None and bits is not None:
+            return self._best(query, self._allowed(scratch, effort, allowed, bits), k)
+        number = lists.nearest(scratch, effort.lists, effort.most, effort.reach)
+        rows = self._candidates(scratch, number, effort.depth, bits)
+        if len(rows) < min(effort.depth, available):  # many rows of these lists were removed
+            rows = self._candidates(scratch, lists.nearest(scratch, lists.number, 1, 1.0), effort.depth, bits)
+        return self._best(query, rows, k)
+
+    def _allowed(self, scratch: Scratch, effort: Effort, allowed: Selection, bits: Bits) -> Keys:
+        """Row numbers of candidates among allowed rows: in the lists that hold as many as they should."""
+        away = self._lists.distances(scratch.point)
+        within = self._lists.within(away, scratch.point, effort.reach)
+        number = math.ceil(max(effort.lists, min(within, effort.most)) * effort.spread)
+        even = len(allowed) / self._lists.number
+        depth = effort.depth
         while True:
-            if allowed is None:
-                lists = nearest(away, number)
-            else:
-                even = len(allowed) / self._ivf.nlist
-                lists, reached = nearest_holding(away, allowed.per_list, number * even)
-                if reached > 2 * number:  # what is allowed lies far from the query, where estimates are rough
-                    lists, _ = nearest_holding(away, allowed.per_list, _FAR * number * even)
-                    depth = _FAR * effort.depth
-            rows = self._candidates(point, lists, depth, bits)
-            if len(rows) >= min(effort.depth, available) or number >= self._ivf.nlist:
-                return self._best(query, rows, k)
+            lists, reached = nearest_holding(away, allowed.per_list, number * even, number)
+            if reached > 2 * number:  # what is allowed lies far from the query, where estimates are rough
+                lists, _ = nearest_holding(away, allowed.per_list, _FAR * number * even, _FAR * number)
+                depth = _FAR * effort.depth
+            scratch.room(len(lists), 0)
+            scratch.lists[: len(lists)] = lists
+            rows = self._candidates(scratch, len(lists), depth, bits)
+            if len(rows) >= min(effort.depth, len(allowed)) or number >= self._lists.number:
+                return rows
             number *= _FAR
 
-    def _candidates(self, point: Floats, lists: Keys, depth: int, bits: Bits | None) -> Keys:
-        """Row numbers of the `depth` nearest by estimate."""
+    def _candidates(self, scratch: Scratch, lists: int, depth: int, bits: Bits | None) -> Keys:
+        """Row numbers of the `depth` nearest by estimate in the first `lists` of `scratch.lists`; a view into it."""
         if bits is None:
-            parameters = self._parameters.get(len(lists)) or self._parameters.setdefault(
-                len(lists), _asking(len(lists))
-            )
+            parameters = self._parameters.get(lists)
+            if parameters is None:
+                parameters = self._parameters.setdefault(lists, _asking(lists))
         else:
-            selector = faiss.IDSelectorBitmap(len(bits), _pointer(bits))
-            parameters = _asking(len(lists), selector)
-        distances = np.empty(depth, dtype=np.float32)
-        rows = np.empty(depth, dtype=np.int64)
-        # The distances of the lists are not used by this kind of code: any array of that length will do.
-        self._ivf.search_preassigned_c(
-            *(1, _pointer(point), depth, _pointer(lists), _pointer(np.empty(len(lists), np.float32))),
-            *(_pointer(distances), _pointer(rows), False, parameters),
-        )
-        return rows if len(rows) and rows[-1] >= 0 else rows[rows >= 0]
+            selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
+            parameters = _asking(lists, selector)
+        # Distances of the lists are not used by this kind of code, but there must be some.
+        asked = (scratch.point_at, depth, scratch.lists_at, scratch.away_at)
+        self._ivf.search_preassigned_c(1, *asked, scratch.estimates_at, scratch.rows_at, False, parameters)
+        rows = scratch.rows[:depth]
+        return rows if rows[-1] >= 0 else rows[rows >= 0]
 
     def _best(self, query: Floats, rows: Keys, k: int) -> tuple[Floats, Keys]:
+        """Scores and keys of the best k rows."""
         scores = self._file.score(query, rows)
-        order = np.argsort(-scores, kind="stable")[:k]
-        return scores[order], rows[order]
+        order = (-scores).argsort(kind="stable")[:k]
+        return scores[order], self._file.keys[rows[order]]
 
 
 def _asking(lists: int, selector: Any = None) -> Any:

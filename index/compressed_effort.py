@@ -1,37 +1,56 @@
 """How hard a search must look is decided from figures alone: measured ones, so that recall holds at every size.
 
+A query with near neighbours lies close to one centroid and finds them all in a few lists; one that lies between many
+centroids, or far from all, needs many. So lists are taken by their distance relative to the nearest one's, within
+bounds: half the lists that a fixed number would need for the same recall.
+
 The constants were fitted on vectors spun from embeddings of photographs (`benchmarks/search.py`), 20,000 to 1,000,000
-of them: fewer vectors lie further apart, so more lists and candidates are needed for the same recall.
+of them: fewer vectors lie further apart, so a little more reach and depth are needed for the same recall.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 _MILLION = 1e6
-_LISTS = 28  # of 4,096, at a million
-_DEPTH = 80  # at a million
-_SPARSE = 0.35
-_ROUGH = 0.15
+_LEAST = 12  # lists, at a million
+_LEAST_SPARSE = 0.2
+_MOST = 128
+_REACH = 1.7  # at a million
+_REACH_SPARSE = 0.08
+_DEPTH = 105  # at a million
+_DEPTH_SPARSE = 0.1
+_LEAST_DEPTH = 80
 _SPREAD = 0.6
-_LEAST_LISTS = 12
-_LEAST_DEPTH = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How hard a search looks. lists: how many are scanned; depth: candidates that are re-scored. Both at least 1."""
+    """How hard a search looks.
+
+    lists: how many are scanned at least; depth: candidates that are re-scored; both at least 1. reach: lists whose
+    centroid is at most so many times as far (squared) as the nearest one are scanned too, `most` lists at the utmost.
+    spread: times as many lists, because only some of their rows may be found.
+    """
 
     lists: int
     depth: int
+    reach: float = 1.0
+    most: int = 1
+    spread: float = 1.0
 
 
-def effort_for(k: int, *, indexed: int, available: int, lists: int) -> Effort:
+@functools.lru_cache(maxsize=256)
+def effort_for(k: int, indexed: int, available: int, lists: int) -> Effort:
     """For the k nearest among `available` of `indexed` vectors, kept in `lists` lists. All at least 1."""
-    looked = _LISTS * (_MILLION / indexed) ** _SPARSE * (indexed / available) ** _SPREAD
-    depth = _DEPTH * (_MILLION / available) ** _ROUGH
+    sparse = _MILLION / indexed
+    least = math.ceil(max(_LEAST * max(1.0, sparse**_LEAST_SPARSE), 4 * k * lists / indexed))
     return Effort(
-        lists=math.ceil(max(looked, _LEAST_LISTS, 4 * k * lists / available)),
-        depth=math.ceil(max(depth, _LEAST_DEPTH, 3 * k)),
+        lists=least,
+        depth=math.ceil(max(_DEPTH * (_MILLION / available) ** _DEPTH_SPARSE, _LEAST_DEPTH, 3 * k)),
+        reach=_REACH * sparse**_REACH_SPARSE,
+        most=max(_MOST, least),
+        spread=(indexed / available) ** _SPREAD,
     )

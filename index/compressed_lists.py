@@ -1,11 +1,15 @@
 """Which inverted lists a query looks into: the nearest ones, and under a filter only those that hold allowed rows.
 
-Queries are turned and compared with the centroids in bfloat16 by one thread: half the memory to walk through, an error
-far below that of the codes, and no waiting for OpenBLAS's threads, which costs milliseconds on a busy machine.
+The usual search asks a small index over the centroids, in one call into FAISS: each return from native code has to take
+Python's lock again, which costs two searching threads more than the arithmetic. Only a filter needs the distances to
+all centroids. Those, and the turning of the query, are bfloat16 products on the calling thread: half the memory to walk
+through, an error far below that of the codes, and no waiting for OpenBLAS's threads, which costs milliseconds on a busy
+machine.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import faiss
@@ -13,10 +17,15 @@ import numkong
 import numpy as np
 import numpy.typing as npt
 
+from index.scratch import Scratch
+
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
-_GROUP = 16
+_GROUPED = 2_048  # from so many centroids on they are searched through groups; fewer are compared one by one
+_LOOKED_INTO = 0.25  # share of the groups
+_NEARBY = 4
+_FIRST = 32  # lists asked for at first: enough for most queries
 
 
 class Lists:
@@ -30,6 +39,10 @@ class Lists:
         self._offset: Floats = faiss.vector_to_array(transform.b)
         self._centroids = numkong.dots_pack(numkong.astype(centroids, "bf16"), "bf16")
         self._half_norms: Floats = (centroids**2).sum(axis=1) / 2
+        self._all: Any = ivf.quantizer
+        self._near, self._how = self._all, None
+        if self.number >= _GROUPED:
+            self._near, self._how = _grouped(centroids)
         self._of_row = np.empty(0, dtype=np.uint16)
         self.extend(ivf)
 
@@ -48,41 +61,73 @@ class Lists:
         """int64 (lists,): how many chosen rows each list holds. chosen: bool (rows,)."""
         return np.bincount(self._of_row[chosen], minlength=self.number)
 
-    def turned(self, query: Floats) -> Floats:
-        """float32 (dim,) → (axes,)."""
+    def turn(self, query: Floats, scratch: Scratch) -> None:
+        """float32 (dim,) → `scratch.point`."""
         product = numkong.dots_packed(numkong.astype(query[None], "bf16"), self._matrix)
-        turned: Floats = np.asarray(product, dtype=np.float32)[0] + self._offset
-        return turned
+        np.add(np.asarray(product)[0], self._offset, out=scratch.point)
+
+    def nearest(self, scratch: Scratch, least: int, most: int, reach: float) -> int:
+        """Puts the lists nearest to `scratch.point` into `scratch.lists`, nearest first; returns how many.
+
+        Those up to `reach` times the squared distance of the first, but `least` at least and `most` at the utmost.
+        """
+        if least >= self.number:
+            scratch.room(self.number, 0)
+            scratch.lists[: self.number] = np.arange(self.number)
+            return int(self.number)
+        most = min(max(least, most), self.number)
+        scratch.room(most, 0)
+        few = least * 4 < self.number
+        near, how = (self._near, self._how) if few else (self._all, None)
+        wanted = min(max(least, _FIRST), most)
+        near.search_c(1, scratch.point_at, wanted, scratch.away_at, scratch.lists_at, how)
+        bound = reach * scratch.away[0]
+        reached = int(scratch.away[:wanted].searchsorted(bound, "right"))
+        if reached == wanted < most:  # a query far from everything: groups of centroids would mislead it
+            self._all.search_c(1, scratch.point_at, most, scratch.away_at, scratch.lists_at)
+            reached = int(scratch.away[:most].searchsorted(bound, "right"))
+        return max(least, reached)
+
+    def within(self, away: Floats, point: Floats, reach: float) -> int:
+        """How many lists are at most `reach` times as far (squared) as the nearest. away: as `distances` of the point."""
+        half = float(numkong.dot(point, point)) / 2  # type: ignore[arg-type]
+        return int(np.count_nonzero(away <= reach * (float(away.min()) + half) - half))
 
     def distances(self, point: Floats) -> Floats:
-        """float32 (lists,): half the squared distance to each centroid, less a constant.
-
-        point: float32 (axes,).
+        """float32 (lists,): half the squared distance of a turned query float32 (axes,) to each centroid, less a
+        constant.
         """
         product = numkong.dots_packed(numkong.astype(point[None], "bf16"), self._centroids)
         away: Floats = self._half_norms - np.asarray(product, dtype=np.float32)[0]
         return away
 
 
-def nearest(away: Floats, number: int) -> Numbers:
-    """At least `number` lists with the smallest distances, in no order; a few more come along, all within reach.
+def _grouped(centroids: Floats) -> tuple[Any, Any]:
+    """A FAISS index over the centroids, and the parameters to search it with."""
+    axes = centroids.shape[1]
+    groups = 2 * round(len(centroids) ** 0.5)
+    quantizer: Any = faiss.IndexFlatL2(axes)
+    near: Any = faiss.IndexIVFFlat(quantizer, axes, groups)
+    near.own_fields = True
+    quantizer.this.disown()
+    near.cp.min_points_per_centroid = 1
+    near.train(centroids)
+    near.add(centroids)
+    return near, faiss.SearchParametersIVF(nprobe=math.ceil(_LOOKED_INTO * groups))  # type: ignore[call-arg]
 
-    The bound is the `number`-th smallest among the minima of small groups: a tenth of the time of sorting them all.
-    """
-    lists = len(away)
-    if number * 4 >= lists:
-        return np.argsort(away)[:number]
-    minima = away[: lists - lists % _GROUP].reshape(-1, _GROUP).min(axis=1) if number * 4 * _GROUP < lists else away
-    bound = np.partition(minima, number - 1)[number - 1]
-    return np.flatnonzero(away <= bound)
 
-
-def nearest_holding(away: Floats, held: Numbers, wanted: float) -> tuple[Numbers, int]:
+def nearest_holding(away: Floats, held: Numbers, wanted: float, number: int) -> tuple[Numbers, int]:
     """The nearest lists that together hold `wanted` allowed rows, and how many were looked at, empty ones included.
 
-    held: int64 (lists,), allowed rows in each.
+    held: int64 (lists,), allowed rows in each. number: lists that should do; only where they do not, all are sorted.
     """
-    order = np.argsort(away)
-    reached = int(np.searchsorted(np.cumsum(held[order]), wanted)) + 1
+    near = _NEARBY * number
+    if near < len(away):
+        order = np.argpartition(away, near)[:near]
+        order = order[away[order].argsort()]
+        reached = int(np.searchsorted(held[order].cumsum(), wanted)) + 1
+    if near >= len(away) or reached > near:
+        order = np.argsort(away)
+        reached = int(np.searchsorted(held[order].cumsum(), wanted)) + 1
     taken = order[:reached]
     return taken[held[taken] > 0], reached

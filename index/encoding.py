@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import numkong
 import numpy as np
 import numpy.typing as npt
 import orjson
@@ -25,6 +26,7 @@ Stored = npt.NDArray[Any]  # float16 or float32, little-endian, (n, dim)
 _ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _MIN_HALF_DIM = 64
+_UNIT = 1e-6  # a squared length this near to one is one
 MAX_METADATA = 65_536  # bytes of JSON
 
 
@@ -76,7 +78,10 @@ def unit(vectors: npt.ArrayLike, dim: int) -> npt.NDArray[np.float32]:
 def unit_query(vector: npt.ArrayLike, dim: int) -> npt.NDArray[np.float32]:
     """`unit` of one vector (dim,), by the short way that every search takes. Raises InvalidVector."""
     if isinstance(vector, np.ndarray) and vector.dtype == np.float32 and vector.shape == (dim,):
-        square = float(np.dot(vector, vector))
+        # Not numpy's product, which lets go of Python's lock: two searching threads would wait for each other.
+        square = float(numkong.dot(vector, vector))  # type: ignore[arg-type]
+        if abs(square - 1) < _UNIT:
+            return vector
         if 1e-30 < square < 1e30:
             scaled: npt.NDArray[np.float32] = np.multiply(vector, np.float32(square**-0.5))
             return scaled

@@ -148,14 +148,13 @@ class Generation:
             rows = self._file.find(keys)
             known = rows >= 0
             return best(self._file.score(query, rows[known]), keys[known], k)
-        with self._lock.reading():
+        self._lock.acquire_read()
+        try:
             covered = self._index.indexed
             selection = None if matching is None else self._selection(matching)
-            found, found_keys = self._index.search(query[None], k, selection)
-        scores, keys = found[0], found_keys[0]
-        valid = keys >= 0
-        if not valid.all():
-            scores, keys = scores[valid], keys[valid]
+            scores, keys = self._index.nearest(query, k, selection)
+        finally:
+            self._lock.release_read()
         stop = len(self._file)
         if stop == covered:
             return scores, keys
@@ -224,13 +223,13 @@ class Generation:
     def _agree(self) -> float:
         """For the newest rows, the share of what a far harder search finds that an ordinary one finds."""
         rows = np.linspace(self._index.trained, self._index.indexed - 1, _SAMPLE).astype(np.int64)
-        ordinary = effort_for(_NEAREST, indexed=self.indexed, available=max(1, self._index.count), lists=1)
-        hard = Effort(lists=8 * ordinary.lists, depth=8 * ordinary.depth)
+        ordinary = effort_for(_NEAREST, self.indexed, max(1, self._index.count), 1)
+        hard = Effort(lists=8 * ordinary.most, depth=8 * ordinary.depth)
         agreed = found = 0
         for query in self._file.read(rows).astype(np.float32):
             with self._lock.reading():
-                wanted = set(self._index.search(query[None], _NEAREST, effort=hard)[1][0].tolist())
-                agreed += len(wanted.intersection(self._index.search(query[None], _NEAREST)[1][0].tolist()))
+                wanted = set(self._index.nearest(query, _NEAREST, effort=hard)[1].tolist())
+                agreed += len(wanted.intersection(self._index.nearest(query, _NEAREST)[1].tolist()))
             found += len(wanted)
         return agreed / found
 
