@@ -307,14 +307,18 @@ class EmbeddedCollection:
         """The lean search: ids and scores only, best first. Same scores and errors as `search`."""
         while True:
             bound = self._bound
-            with self._rebinding():
+            try:
                 scores, keys = bound.index.search(unit_query(vector, bound.head.dim), limit)
                 names = bound.index.names(keys)
-                if names is not None:
-                    return list(zip(names, scores.tolist(), strict=True))
-                with self._store.readers.connection() as connection:
-                    ids = items.ids_by_key(connection, bound.head.id, keys.tolist())
-                return [(ids[k], score) for k, score in zip(keys.tolist(), scores.tolist(), strict=True) if k in ids]
+            except CollectionNotFound:  # its index was thrown away meanwhile: emptied, it has another one by now
+                if self._gone:
+                    raise
+                continue
+            if names is not None:
+                return list(zip(names, scores.tolist(), strict=True))
+            with self._store.readers.connection() as connection:
+                ids = items.ids_by_key(connection, bound.head.id, keys.tolist())
+            return [(ids[k], score) for k, score in zip(keys.tolist(), scores.tolist(), strict=True) if k in ids]
 
     def close(self) -> None:
         """Ends the work behind the scenes and saves the search index; the catalogue closes the store after."""

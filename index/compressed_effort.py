@@ -15,12 +15,12 @@ import math
 from dataclasses import dataclass
 
 _MILLION = 1e6
-_LEAST = 12  # lists, at a million
-_LEAST_SPARSE = 0.2
-_MOST = 128
-_REACH = 1.7  # at a million
-_REACH_SPARSE = 0.08
-_DEPTH = 105  # at a million
+_LEAST = 16  # lists, at a million
+_LEAST_SPARSE = 0.15
+_MOST = 112
+_REACH = 1.8  # at a million
+_REACH_SPARSE = 0.06
+_DEPTH = 115  # at a million
 _DEPTH_SPARSE = 0.1
 _LEAST_DEPTH = 80
 _SPREAD = 0.6

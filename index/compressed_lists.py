@@ -39,6 +39,7 @@ class Lists:
         self._offset: Floats = faiss.vector_to_array(transform.b)
         self._centroids = numkong.dots_pack(numkong.astype(centroids, "bf16"), "bf16")
         self._half_norms: Floats = (centroids**2).sum(axis=1) / 2
+        self._owner = ivf  # of the quantizer, which is only a view into it
         self._all: Any = ivf.quantizer
         self._near, self._how = self._all, None
         if self.number >= _GROUPED:
@@ -89,7 +90,7 @@ class Lists:
         return max(least, reached)
 
     def within(self, away: Floats, point: Floats, reach: float) -> int:
-        """How many lists are at most `reach` times as far (squared) as the nearest. away: as `distances` of the point."""
+        """How many lists are at most `reach` times as far (squared) as the nearest. away: `distances` of the point."""
         half = float(numkong.dot(point, point)) / 2  # type: ignore[arg-type]
         return int(np.count_nonzero(away <= reach * (float(away.min()) + half) - half))
 

@@ -63,7 +63,8 @@ class LiveIndex:
         self._sequence = source.head.seq
         self._unsaved = 0
         self._action: Action | None = None
-        self._last: dict[str, Any] = {}
+        self._last: dict[str, Any] | None = None
+        self._work_done: dict[str, tuple[int, float]] = {}  # action → how often, seconds
         self._retry_at = 0.0
         self._worker: threading.Thread | None = None
         self._asleep = not load
@@ -104,6 +105,7 @@ class LiveIndex:
             "action": None if self._action is None else self._action.value,
             "progress": round(self._builder.progress, 3),
             "last": self._last,
+            "work": dict(self._work_done),
         }
 
     def __len__(self) -> int:
@@ -321,6 +323,8 @@ class LiveIndex:
             try:
                 rows = self._do(action)
                 seconds = time.monotonic() - began
+                times, spent = self._work_done.get(action.value, (0, 0.0))
+                self._work_done[action.value] = (times + 1, spent + seconds)
                 self._last = {"action": action.value, "rows": rows, "seconds": round(seconds, 3), "at": time.time()}
                 level = logging.INFO if action is Action.BUILD else logging.DEBUG
                 _log.log(level, "collection %s: %s of %d in %.2f s", self.source.head.name, action.value, rows, seconds)

@@ -10,6 +10,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from index.types import CollectionInfo
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -122,3 +124,35 @@ class Metrics:
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
+
+
+class IndexGauges:
+    """The search indexes: what they hold, what goes on in them, and what that has cost since the start."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        one = ["collection"]
+        self._vectors = metrics.labelled(
+            "lookalike_index_vectors",
+            "Rows of a search index: in the compressed part, newer ones, deleted ones",
+            [*one, "part"],
+        )
+        self._memory = metrics.labelled("lookalike_index_memory_bytes", "Memory of a compressed index", one)
+        self._progress = metrics.labelled("lookalike_index_progress", "Of a build under way, 0 to 1", one)
+        self._runs = metrics.labelled("lookalike_index_work_runs", "Builds, merges and saves", [*one, "action"])
+        self._seconds = metrics.labelled("lookalike_index_work_seconds", "Time they took", [*one, "action"])
+
+    def clear(self) -> None:
+        """Collections that are gone are told no more."""
+        for gauge in (self._vectors, self._memory, self._progress, self._runs, self._seconds):
+            gauge.clear()
+
+    def set(self, info: CollectionInfo) -> None:
+        """One collection as it stands."""
+        for part in ("indexed", "tail", "dead"):
+            self._vectors.labels(info.name, part).set(info.index[part])
+        self._memory.labels(info.name).set(info.index["memory_bytes"])
+        if info.index["action"] is not None:
+            self._progress.labels(info.name).set(info.index["progress"])
+        for action, (runs, seconds) in info.index["work"].items():
+            self._runs.labels(info.name, action).set(runs)
+            self._seconds.labels(info.name, action).set(seconds)

@@ -17,7 +17,7 @@ from service.admission import Admission
 from service.batcher import Batcher
 from service.cores import usable_cores
 from service.decoder import DecoderPool
-from service.metrics import Metrics
+from service.metrics import IndexGauges, Metrics
 from service.networks import LoadedModel, Networks, on_cpu
 from service.pipeline import Crop, Embedded, Pipeline
 from service.problems import NotReady
@@ -164,12 +164,15 @@ class Runtime:
         providers.labels(f"{default.artefact.name}-{default.artefact.precision}", default.providers[0]).set(1)
         items = metrics.labelled("lookalike_collection_items", "Items of a collection", ["collection"])
         self._items_gauge = items
+        self._index_gauges = IndexGauges(metrics)
 
     def scrape(self) -> bytes:
         """The metrics, with the collections as they stand."""
         self._items_gauge.clear()
+        self._index_gauges.clear()
         for info in self.catalogue.infos():
             self._items_gauge.labels(info.name).set(info.count)
+            self._index_gauges.set(info)
         return self.metrics.text()
 
 

@@ -56,6 +56,27 @@ class ItemPage(BaseModel):
 ThresholdSource = Literal["request", "collection", "calibrated", "model_default"]
 
 
+class IndexWork(BaseModel):
+    action: Literal["build", "merge", "save"]
+    rows: int
+    seconds: float
+    finished_at: str
+
+
+class IndexState(BaseModel):
+    """The search index behind a collection, and what goes on in it."""
+
+    vectors: int = Field(description="What a search may find")
+    indexed: int = Field(description="Rows of the compressed index, deleted ones included; 0 without one")
+    tail: int = Field(description="Newer rows, searched exactly until they are merged")
+    dead: int = Field(description="Deleted rows that still take room")
+    memory_bytes: int
+    file_bytes: int
+    action: Literal["build", "merge", "save"] | None = Field(description="What is under way")
+    progress: float = Field(ge=0, le=1, description="Of the build under way")
+    last: IndexWork | None = Field(description="The last work that was finished since the start")
+
+
 class Collection(BaseModel):
     name: str
     count: int
@@ -67,6 +88,7 @@ class Collection(BaseModel):
     indexing: bool = Field(description="A build or merge is under way")
     bytes: int
     created_at: str
+    index: IndexState
 
 
 class CollectionPage(BaseModel):

@@ -117,6 +117,8 @@ def _row(line: str, where: str) -> Row:
         raise VectorFileError(f"{where}: no JSON ({error})") from None
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
         raise VectorFileError(f'{where}: must be an object with "id", a string')
+    if foreign := sorted(value.keys() - {"id", "metadata"}):
+        raise VectorFileError(f'{where}: {foreign[0]!r} is neither "id" nor "metadata"; metadata goes into an object')
     return value["id"], _object(value.get("metadata"), where)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,4 +71,13 @@ def collection_json(info: CollectionInfo, model_default: float) -> dict[str, Any
         "indexing": info.indexing,
         "bytes": info.bytes,
         "created_at": timestamp(info.created_at),
+        "index": index_json(info.index),
     }
+
+
+def index_json(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `CollectionInfo.index`."""
+    shown = ("vectors", "indexed", "tail", "dead", "memory_bytes", "file_bytes", "action", "progress")
+    last = detail["last"]
+    told = last and {key: last[key] for key in ("action", "rows", "seconds")} | {"finished_at": timestamp(last["at"])}
+    return {key: detail[key] for key in shown} | {"last": told}

@@ -62,6 +62,7 @@ def test_ids_and_metadata_come_from_the_file_beside_it_or_the_one_named(tmp_path
         ("v.jsonl", "{\n", "line 1: no JSON"),
         ("v.jsonl", '{"id": "a"}\n{"id": 1}\n', "line 2: must be an object"),
         ("v.jsonl", '{"id": "a", "metadata": []}\n', "line 1: metadata must be a JSON object"),
+        ("v.jsonl", '{"id": "a", "price": 3}\n', "line 1: 'price' is neither"),
     ],
 )
 def test_ids_that_do_not_fit_are_told_by_line(tmp_path: Path, name: str, text: str, says: str) -> None:

@@ -51,8 +51,10 @@ async def livez() -> Response:
 async def readyz(runtime: Loaded) -> Response:
     """The model answers a real inference and every search index is loaded; 503 otherwise."""
     for name in runtime.catalogue.names():
-        if not runtime.collection(name).ready:
-            raise NotReady(f"The search index of {name} is being rebuilt")
+        collection = runtime.collection(name)
+        if not collection.ready:
+            done = collection.info().index["progress"]
+            raise NotReady(f"The search index of {name} is being rebuilt, {done:.0%} done")
     batcher = runtime.pipeline.batcher
     if monotonic() - batcher.answered_at > PROOF_SECONDS:
         await runtime.prove()
