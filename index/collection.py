@@ -120,7 +120,7 @@ class EmbeddedCollection:
             indexing=bound.index.indexing,
             bytes=head.bytes,
             created_at=head.created_at,
-            index=bound.index.detail,
+            index=bound.index.detail | {"filter_bytes": bound.fields.nbytes},
         )
 
     def set_score_threshold(self, threshold: float | None) -> None:

@@ -28,6 +28,12 @@ def bitmap(keys: npt.NDArray[np.integer[Any]]) -> BitMap:
     return BitMap(array.array("I", np.sort(keys.astype(np.uint32, copy=False)).tobytes()))
 
 
+def bitmap_bytes(keys: BitMap) -> int:
+    """Memory of a bitmap, roughly."""
+    held = keys.get_statistics()
+    return held["n_bytes_array_containers"] + held["n_bytes_run_containers"] + held["n_bytes_bitset_containers"]
+
+
 def hashed(kind: str, value: Scalar) -> int:
     """64 bits that equal tokens share. Python's keyed text hash: nobody outside can aim for a collision."""
     if kind == "num" and isinstance(value, float) and value.is_integer():
@@ -51,8 +57,9 @@ class Column:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays, roughly; kept bitmaps come on top."""
-        return self._hashes.nbytes + self._hash_keys.nbytes + self._numbers.nbytes + self._number_keys.nbytes
+        """Memory of arrays and bitmaps, roughly."""
+        arrays = self._hashes.nbytes + self._hash_keys.nbytes + self._numbers.nbytes + self._number_keys.nbytes
+        return arrays + sum(bitmap_bytes(one) for one in (self.single, self._stale, *self._kept.values()))
 
     def fill(self, items: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Reads (key, metadata) of a whole collection into the arrays."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from pyroaring import BitMap
 
-from index.column import Column
+from index.column import Column, bitmap_bytes
 from index.encoding import decode_metadata
 from index.filters import Condition, Filter, Match, Scalar, token
 
@@ -65,9 +65,10 @@ class Fields:
 
     @property
     def nbytes(self) -> int:
-        """Memory of all columns, roughly."""
+        """Memory of all columns and remembered filters, roughly."""
         with self._lock:
-            return sum(column.nbytes for column in self._columns.values())
+            filters = sum(bitmap_bytes(known.keys) for known in self._filters.values())
+            return filters + sum(column.nbytes for column in self._columns.values())
 
     def apply(self, metadata: Mapping[int, str], added: Iterable[int], removed: Iterable[int]) -> None:
         """Follows a committed change. metadata: JSON text by key, of new items and of those whose metadata changed."""

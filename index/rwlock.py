@@ -11,21 +11,22 @@ class ReadWriteLock:
     """Not re-entrant. Under a microsecond for a reader when no writer waits."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition(threading.Lock())
+        self._mutex = threading.Lock()
+        self._condition = threading.Condition(self._mutex)
         self._readers = 0
         self._writing = False
         self._waiting = 0
 
     def acquire_read(self) -> None:
         """Shares the lock with other readers."""
-        with self._condition:
+        with self._mutex:
             while self._writing or self._waiting:
                 self._condition.wait()
             self._readers += 1
 
     def release_read(self) -> None:
         """Ends what `acquire_read` began."""
-        with self._condition:
+        with self._mutex:
             self._readers -= 1
             if not self._readers and self._waiting:
                 self._condition.notify_all()

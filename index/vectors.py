@@ -164,7 +164,9 @@ class VectorFile:
             return np.full(wanted.shape, -1, dtype=np.int64)
         first, last = int(known[0]), int(known[-1])
         if last - first == len(known) - 1:  # no gaps, as long as nothing was ever deleted
-            return np.where((wanted >= first) & (wanted <= last), wanted - first, -1)
+            rows = wanted - first
+            rows[(wanted < first) | (wanted > last)] = -1
+            return rows
         rows = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
         return np.where(known[rows] == wanted, rows, -1)
 

@@ -137,13 +137,14 @@ class IndexGauges:
             [*one, "part"],
         )
         self._memory = metrics.labelled("lookalike_index_memory_bytes", "Memory of a compressed index", one)
+        self._filters = metrics.labelled("lookalike_filter_bytes", "Memory of the keys filtered by", one)
         self._progress = metrics.labelled("lookalike_index_progress", "Of a build under way, 0 to 1", one)
         self._runs = metrics.labelled("lookalike_index_work_runs", "Builds, merges and saves", [*one, "action"])
         self._seconds = metrics.labelled("lookalike_index_work_seconds", "Time they took", [*one, "action"])
 
     def clear(self) -> None:
         """Collections that are gone are told no more."""
-        for gauge in (self._vectors, self._memory, self._progress, self._runs, self._seconds):
+        for gauge in (self._vectors, self._memory, self._filters, self._progress, self._runs, self._seconds):
             gauge.clear()
 
     def set(self, info: CollectionInfo) -> None:
@@ -151,6 +152,7 @@ class IndexGauges:
         for part in ("indexed", "tail", "dead"):
             self._vectors.labels(info.name, part).set(info.index[part])
         self._memory.labels(info.name).set(info.index["memory_bytes"])
+        self._filters.labels(info.name).set(info.index["filter_bytes"])
         if info.index["action"] is not None:
             self._progress.labels(info.name).set(info.index["progress"])
         for action, (runs, seconds) in info.index["work"].items():

@@ -70,7 +70,8 @@ class IndexState(BaseModel):
     indexed: int = Field(description="Rows of the compressed index, deleted ones included; 0 without one")
     tail: int = Field(description="Newer rows, searched exactly until they are merged")
     dead: int = Field(description="Deleted rows that still take room")
-    memory_bytes: int
+    memory_bytes: int = Field(description="Of the compressed index")
+    filter_bytes: int = Field(description="Memory of the metadata keys that were filtered by")
     file_bytes: int
     action: Literal["build", "merge", "save"] | None = Field(description="What is under way")
     progress: float = Field(ge=0, le=1, description="Of the build under way")

@@ -77,7 +77,7 @@ def collection_json(info: CollectionInfo, model_default: float) -> dict[str, Any
 
 def index_json(detail: Mapping[str, Any]) -> dict[str, Any]:
     """Of `CollectionInfo.index`."""
-    shown = ("vectors", "indexed", "tail", "dead", "memory_bytes", "file_bytes", "action", "progress")
+    shown = ("vectors", "indexed", "tail", "dead", "memory_bytes", "filter_bytes", "file_bytes", "action", "progress")
     last = detail["last"]
     told = last and {key: last[key] for key in ("action", "rows", "seconds")} | {"finished_at": timestamp(last["at"])}
     return {key: detail[key] for key in shown} | {"last": told}

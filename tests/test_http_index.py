@@ -104,6 +104,7 @@ def test_queries_by_id_and_vector_find_what_numpy_finds(running: Server) -> None
             found += len(answer["results"])
             for each in answer["results"]:
                 assert abs(each["score"] - scores[int(each["id"][1:])]) < 2e-4
+    assert collection(running)["index"]["filter_bytes"] >= 8 * COUNT
     assert found == 2 * 10 * len(range(0, COUNT, COUNT // 40)) and hits >= 0.98 * found
 
 
