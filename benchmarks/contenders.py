@@ -24,6 +24,7 @@ from benchmarks.vectors import DIM, NEAREST, SHARES, Floats, Prepared
 from index.catalogue import Catalogue
 from index.compressed import MIN_COMPRESSED, CompressedIndex
 from index.filters import parse_filter
+from index.flat import FlatIndex
 from index.vectors import VectorFile
 
 Search = Callable[[Floats], Any]  # query float32 (DIM,) → row numbers of the nearest
@@ -115,7 +116,7 @@ def serve_index(task: Task) -> Figures:
         ready = time.perf_counter() - began
 
         def search(query: Floats) -> Any:
-            return index.search(query[None], NEAREST)[1][0] - 1
+            return index.nearest(query, NEAREST)[1] - 1
 
         figures = measured(task, search) | {"memory_mb": memory_mb() - before, "ready_s": ready}
         for name, share in SHARES.items():
@@ -124,7 +125,7 @@ def serve_index(task: Task) -> Figures:
             cold = time.perf_counter() - began
 
             def filtered(query: Floats, among: Any = selection) -> Any:
-                return index.search(query[None], NEAREST, among)[1][0] - 1
+                return index.nearest(query, NEAREST, among)[1] - 1
 
             figures[f"filter {name}"] = measured(task, filtered, share, threads=False) | {"cold_ms": cold * 1e3}
     return figures
@@ -189,6 +190,21 @@ def serve_collection(task: Task) -> Figures:
     return figures
 
 
+def serve_flat(task: Task) -> Figures:
+    """What small collections are searched by: every vector compared in float16."""
+    before = memory_mb()
+    began = time.perf_counter()
+    index = FlatIndex(DIM)
+    for start, part in task.parts():
+        index.add(np.arange(start + 1, start + 1 + len(part)), part.astype(np.float32))
+    spent = time.perf_counter() - began
+
+    def search(query: Floats) -> Any:
+        return index.search(query[None], NEAREST)[1][0] - 1
+
+    return measured(task, search, limit=200) | {"memory_mb": memory_mb() - before, "build_s": spent}
+
+
 def serve_hnswlib(task: Task) -> Figures:
     """Building and serving in one process: 8 kB a vector would only go to disk and back."""
     import hnswlib
@@ -246,6 +262,7 @@ def serve_exact(task: Task) -> Figures:
 PHASES: dict[str, dict[str, Callable[[Task], Figures]]] = {
     "index": {"build": build_index, "serve": serve_index},
     "collection": {"build": build_collection, "serve": serve_collection},
+    "flat": {"serve": serve_flat},
     "hnswlib": {"serve": serve_hnswlib},
     "usearch": {"serve": serve_usearch},
     "exact": {"serve": serve_exact},

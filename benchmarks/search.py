@@ -2,7 +2,7 @@
 
     python -m benchmarks.search                 50,000 vectors, some minutes
     python -m benchmarks.search --million       1,000,000 vectors, an hour: 30 GB of disk, 12 GB of memory
-    python -m benchmarks.search --sizes 250000 500000 1000000 --only index
+    python -m benchmarks.search --sizes 5000 10000 20000 --only index flat     where exact search ends
 
 Vectors are spun as told in `benchmarks.vectors`. Searches ask for the ten nearest of one query, one thread, warm.
 """
@@ -27,10 +27,13 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = {
     "index": "Lookalike, the index alone",
     "collection": "Lookalike, a collection",
+    "flat": "Lookalike, exact",
     "hnswlib": f"hnswlib (M 16, ef {EF})",
     "usearch": f"usearch f16 (ef {EF})",
     "exact": "FAISS exact float32",
 }
+PEERS = ("hnswlib", "usearch", "exact")
+FLAT_MOST = 50_000
 COLUMNS = ("what", "vectors", "build s", "memory MB", "recall@10", "p50 ms", "p99 ms", "per s", "2 threads ×")
 
 
@@ -63,19 +66,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     filters: list[tuple[object, ...]] = []
     for size in sizes:
         for name in chosen.only:
-            if name not in ("index", "collection") and size != sizes[-1]:
-                continue  # the others at the largest size alone: they take minutes to build
+            if name in PEERS and size != sizes[-1]:
+                continue  # at the largest size alone: they take minutes to build
+            if name == "flat" and size > FLAT_MOST:
+                continue
             found = figures[f"{name} {size}"] = run(name, files, size)
             rows.append(_row(NAMES[name], size, found))
             filters += [_filter_row(NAMES[name], size, share, found) for share in SHARES if f"filter {share}" in found]
             print(json.dumps({name: found}), file=sys.stderr, flush=True)
     title = f"Search: ten nearest of one query (vectors with 2048 dimensions, spun from {files.source})"
     print_table(title, COLUMNS, rows)
-    record("search", title=title, columns=COLUMNS, rows=rows)
+    name = "search" if set(PEERS) <= set(chosen.only) else "search-" + "-".join(chosen.only)
+    record(name, title=title, columns=COLUMNS, rows=rows)
     if filters:
         columns = ("filter keeps", "vectors", "recall@10", "p50 ms", "× unfiltered", "first time ms")
         print_table("Search under a filter", columns, filters)
-        record("filters", title="Search under a filter", columns=columns, rows=filters)
+        record(f"filters-{sizes[-1]}", title="Search under a filter", columns=columns, rows=filters)
     json_line("search", figures)
     if not chosen.keep:
         for path in (files.rows, files.truth, files.queries):

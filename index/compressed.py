@@ -30,7 +30,7 @@ Bits = npt.NDArray[np.uint8]
 MIN_COMPRESSED = 20_000
 EXACT_ROWS = 1_500  # up to so many rows, comparing each of them costs less than scanning lists
 _ENCODE = 4_096
-_QUERY_BITS = 4
+_QUERY_BITS = 3
 _FAR = 4
 
 

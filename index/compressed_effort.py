@@ -4,8 +4,9 @@ A query with near neighbours lies close to one centroid and finds them all in a 
 centroids, or far from all, needs many. So lists are taken by their distance relative to the nearest one's, within
 bounds: half the lists that a fixed number would need for the same recall.
 
-The constants were fitted on vectors spun from embeddings of photographs (`benchmarks/search.py`), 20,000 to 1,000,000
-of them: fewer vectors lie further apart, so a little more reach and depth are needed for the same recall.
+The constants were fitted on vectors spun from embeddings of photographs (`benchmarks/search.py`), 20,000 to 4,000,000
+of them. Fewer vectors lie further apart, so a little more reach is needed for the same recall; the more there are, the
+closer they crowd, and the less their estimates tell them apart: more of them have to be re-scored.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import math
 from dataclasses import dataclass
 
 _MILLION = 1e6
-_LEAST = 16  # lists, at a million
+_LEAST = 14  # lists, at a million
 _LEAST_SPARSE = 0.15
-_MOST = 112
-_REACH = 1.8  # at a million
+_MOST = 96
+_REACH = 1.85  # at a million
 _REACH_SPARSE = 0.06
-_DEPTH = 115  # at a million
+_DEPTH = 120  # at a million
 _DEPTH_SPARSE = 0.1
-_LEAST_DEPTH = 80
+_DEPTH_CROWDED = 0.3
 _SPREAD = 0.6
 
 
@@ -45,11 +46,12 @@ class Effort:
 @functools.lru_cache(maxsize=256)
 def effort_for(k: int, indexed: int, available: int, lists: int) -> Effort:
     """For the k nearest among `available` of `indexed` vectors, kept in `lists` lists. All at least 1."""
-    sparse = _MILLION / indexed
-    least = math.ceil(max(_LEAST * max(1.0, sparse**_LEAST_SPARSE), 4 * k * lists / indexed))
+    sparse = max(1.0, _MILLION / indexed)
+    least = math.ceil(max(_LEAST * sparse**_LEAST_SPARSE, 4 * k * lists / indexed))
+    depth = _DEPTH * max((_MILLION / available) ** _DEPTH_SPARSE, (available / _MILLION) ** _DEPTH_CROWDED)
     return Effort(
         lists=least,
-        depth=math.ceil(max(_DEPTH * (_MILLION / available) ** _DEPTH_SPARSE, _LEAST_DEPTH, 3 * k)),
+        depth=math.ceil(max(depth, 3 * k)),
         reach=_REACH * sparse**_REACH_SPARSE,
         most=max(_MOST, least),
         spread=(indexed / available) ** _SPREAD,
