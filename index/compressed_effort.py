@@ -18,8 +18,8 @@ from dataclasses import dataclass
 _MILLION = 1e6
 _LEAST = 14  # lists, at a million
 _LEAST_SPARSE = 0.15
-_MOST = 96
-_REACH = 1.85  # at a million
+_MOST = 128
+_REACH = 1.8  # at a million
 _REACH_SPARSE = 0.06
 _DEPTH = 120  # at a million
 _DEPTH_SPARSE = 0.1

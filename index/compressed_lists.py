@@ -68,7 +68,7 @@ class Lists:
         np.add(np.asarray(product)[0], self._offset, out=scratch.point)
 
     def nearest(self, scratch: Scratch, least: int, most: int, reach: float) -> int:
-        """Puts the lists nearest to `scratch.point` into `scratch.lists`, nearest first; returns how many.
+        """Puts the lists nearest to `scratch.point` into `scratch.lists`; returns how many.
 
         Those up to `reach` times the squared distance of the first, but `least` at least and `most` at the utmost.
         """
@@ -85,8 +85,9 @@ class Lists:
         bound = reach * scratch.away[0]
         reached = int(scratch.away[:wanted].searchsorted(bound, "right"))
         if reached == wanted < most:  # a query far from everything: groups of centroids would mislead it
-            self._all.search_c(1, scratch.point_at, most, scratch.away_at, scratch.lists_at)
-            reached = int(scratch.away[:most].searchsorted(bound, "right"))
+            away = self.distances(scratch.point)
+            reached = min(max(least, self.within(away, scratch.point, reach)), most)
+            scratch.lists[:reached] = np.argpartition(away, reached - 1)[:reached]
         return max(least, reached)
 
     def within(self, away: Floats, point: Floats, reach: float) -> int:
