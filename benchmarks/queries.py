@@ -69,6 +69,7 @@ class Writer(threading.Thread):
         self._count = rate // BATCHES
         self._over = threading.Event()
         self.written = 0
+        self._refused: str | None = None
         self.seconds = 0.0
 
     def run(self) -> None:
@@ -77,6 +78,8 @@ class Writer(threading.Thread):
             if self._over.wait(max(0.0, started + turn / BATCHES - time.perf_counter())):
                 break
             self._write(turn)
+            if self._refused:
+                break
         self.seconds = time.perf_counter() - started
 
     def _write(self, turn: int) -> None:
@@ -88,17 +91,19 @@ class Writer(threading.Thread):
         body = json.dumps({"file": str(file), "ids": str(ids), "collection": COLLECTION, "foreign": "benchmark"})
         status, answer = self._connection.ask(post("/admin/vectors", body.encode(), token=self._token))
         if status != 200:
-            raise SystemExit(f"a write was refused: {answer[:500]!r}")
+            self._refused = f"a write was refused: {answer[:500]!r}"
         self.written += len(numbers)
 
     def stop(self) -> None:
         self._over.set()
         self.join()
+        if self._refused:
+            raise SystemExit(self._refused)
 
 
 def measured(server: ServerProcess, requests: Iterator[bytes], *, connections: int, seconds: float) -> dict[str, float]:
     """Figures of a closed loop."""
-    ready = list(itertools.islice(requests, int(2_000 * seconds)))
+    ready = list(itertools.islice(requests, int(1_000 * seconds)))
     before = server.cpu_seconds()
     load = closed_loop(server.port, ready, connections=connections, seconds=seconds)
     return _figures(load) | {"per_core": len(load.latencies) / (server.cpu_seconds() - before)}

@@ -20,7 +20,6 @@ from benchmarks.process import clean_environment, command
 from benchmarks.report import json_line, print_table, record
 from benchmarks.vectors import CACHE, DIM, normalised
 from index.catalogue import Catalogue
-from index.policy import Policy
 
 BATCH = 16_384
 COLUMNS = ("what", "vectors", "seconds", "per second")
@@ -57,10 +56,10 @@ def by_command(folder: Path, name: str) -> float:
         return time.perf_counter() - began
 
 
-def by_library(folder: Path, count: int, policy: Policy) -> float:
+def by_library(folder: Path, count: int, *, indexes: bool) -> float:
     rows = np.load(folder / "v.npy", mmap_mode="r")
     with tempfile.TemporaryDirectory(dir=folder) as data:
-        catalogue = Catalogue.open(Path(data), policy=policy)
+        catalogue = Catalogue.open(Path(data), indexes=indexes)
         collection, _ = catalogue.create("c", model="benchmark", fingerprint="benchmark", dim=DIM)
         spent = 0.0
         for start in range(0, count, BATCH):
@@ -84,8 +83,8 @@ def main() -> None:
         made(folder, count)
         os.sync()
         ways: dict[str, Callable[[], float]] = {
-            "into the store, nothing indexed beside it": lambda: by_library(folder, count, Policy(compress_from=10**9)),
-            "into the store, indexed beside it": lambda: by_library(folder, count, Policy()),
+            "into the store alone": lambda: by_library(folder, count, indexes=False),
+            "into the store, indexed beside it": lambda: by_library(folder, count, indexes=True),
             "lookalike import FILE.npy, with its start and its end": lambda: by_command(folder, "v.npy"),
             "lookalike import FILE.parquet, the same": lambda: by_command(folder, "v.parquet"),
         }

@@ -254,8 +254,9 @@ class CompressedIndex:
             return self._best(query, self._allowed(scratch, effort, allowed, bits), k)
         number = lists.nearest(scratch, effort.lists, effort.most, effort.reach)
         rows = self._candidates(scratch, number, effort.depth, bits)
-        if len(rows) < min(effort.depth, available):  # many rows of these lists were removed
-            rows = self._candidates(scratch, lists.nearest(scratch, lists.number, 1, 1.0), effort.depth, bits)
+        while len(rows) < min(effort.depth, available) and number < lists.number:  # small lists, or removed rows
+            number = lists.nearest(scratch, _FAR * number, 1, 1.0)
+            rows = self._candidates(scratch, number, effort.depth, bits)
         return self._best(query, rows, k)
 
     def _allowed(self, scratch: Scratch, effort: Effort, allowed: Selection, bits: Bits) -> Keys:

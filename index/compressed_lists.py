@@ -39,7 +39,7 @@ class Lists:
         self._offset: Floats = faiss.vector_to_array(transform.b)
         self._centroids = numkong.dots_pack(numkong.astype(centroids, "bf16"), "bf16")
         self._half_norms: Floats = (centroids**2).sum(axis=1) / 2
-        self._owner = ivf  # of the quantizer, which is only a view into it
+        self._ivf = ivf  # where it owns its quantizer, that must not go before this
         self._all: Any = ivf.quantizer
         self._near, self._how = self._all, None
         if self.number >= _GROUPED:
@@ -84,7 +84,8 @@ class Lists:
         near.search_c(1, scratch.point_at, wanted, scratch.away_at, scratch.lists_at, how)
         bound = reach * scratch.away[0]
         reached = int(scratch.away[:wanted].searchsorted(bound, "right"))
-        if reached == wanted < most:  # a query far from everything: groups of centroids would mislead it
+        # A query far from everything, or among few lists of its groups: groups of centroids would mislead it.
+        if reached == wanted < most or scratch.lists[wanted - 1] < 0:
             away = self.distances(scratch.point)
             reached = min(max(least, self.within(away, scratch.point, reach)), most)
             scratch.lists[:reached] = np.argpartition(away, reached - 1)[:reached]

@@ -77,7 +77,11 @@ def unit(vectors: npt.ArrayLike, dim: int) -> npt.NDArray[np.float32]:
 
 def unit_query(vector: npt.ArrayLike, dim: int) -> npt.NDArray[np.float32]:
     """`unit` of one vector (dim,), by the short way that every search takes. Raises InvalidVector."""
-    if isinstance(vector, np.ndarray) and vector.dtype == np.float32 and vector.shape == (dim,):
+    if (
+        isinstance(vector, np.ndarray)
+        and (vector.dtype == np.float32 and vector.shape == (dim,))
+        and (vector.flags.c_contiguous and vector.flags.aligned)  # the kernel takes it for granted
+    ):
         # Not numpy's product, which lets go of Python's lock: two searching threads would wait for each other.
         square = float(numkong.dot(vector, vector))  # type: ignore[arg-type]
         if abs(square - 1) < _UNIT:

@@ -27,13 +27,14 @@ Scan = Callable[[], Iterable[tuple[int, Mapping[str, Any]]]]
 class Matching:
     """Keys that pass a filter, kept right by `Fields`.
 
-    `selection`: what a search index made of them, dropped on change.
+    `version` counts the changes; `selection`: what a search index made of them, and of which version.
     """
 
-    __slots__ = ("keys", "selection")
+    __slots__ = ("keys", "selection", "version")
 
     def __init__(self, keys: BitMap) -> None:
         self.keys = keys
+        self.version = 0
         self.selection: Any = None
 
     def __len__(self) -> int:
@@ -141,8 +142,7 @@ class Fields:
                     known.keys.add(key)
                 elif was and not passes:
                     known.keys.discard(key)
-                if was != passes:
-                    known.selection = None
+                known.version += was != passes
             known.keys -= gone
 
     def _resolve(self, filter: Filter) -> BitMap:

@@ -150,7 +150,7 @@ class Generation:
             return best(self._file.score(query, rows[known]), keys[known], k)
         self._lock.acquire_read()
         try:
-            covered = self._index.indexed
+            covered, dead = self._index.indexed, self._tail_dead  # of one moment: a merge replaces both
             selection = None if matching is None else self._selection(matching)
             scores, keys = self._index.nearest(query, k, selection)
         finally:
@@ -160,7 +160,6 @@ class Generation:
             return scores, keys
         tail_scores = self._file.scan(query, covered, stop)
         tail_keys = self._file.keys[covered:stop]
-        dead = self._tail_dead
         if dead or matching is not None:
             passing = bitmap(tail_keys.astype(np.uint32)) - dead
             if matching is not None:
@@ -234,11 +233,12 @@ class Generation:
         return agreed / found
 
     def _selection(self, matching: Matching) -> Any:
+        version = matching.version  # before the keys: a change while they are read makes them outdated, not these
         kept = matching.selection
-        if kept is not None and kept[0] is self and kept[1] == self._epoch:
+        if kept is not None and kept[0] is self and kept[1] == (self._epoch, version):
             return kept[2]
         made = self._index.select(np.frombuffer(matching.keys.to_array(), np.uint32).astype(np.int64))
-        matching.selection = (self, self._epoch, made)
+        matching.selection = (self, (self._epoch, version), made)
         return made
 
 

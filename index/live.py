@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from index.builder import Builder, BuildStopped
-from index.encoding import Stored
+from index.encoding import Stored, stored_type
 from index.errors import CacheUnusable, CollectionNotFound, IndexNotReady, StoreClosed, StoreCorrupt, StoreError
 from index.failpoints import Failpoints
 from index.fields import Matching
@@ -50,6 +52,8 @@ class LiveIndex:
         load: False for work that never searches; the files stay as they are, and the next load catches up.
         """
         self.source = source
+        if stored_type(source.head.dim).itemsize > 2:  # few dimensions stay exact: in float16 their scores would not be
+            policy = replace(policy, compress_from=sys.maxsize)
         self._builder = Builder(source, directory, policy, failpoints)
         self._policy = policy
         self._failpoints = failpoints

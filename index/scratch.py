@@ -36,15 +36,15 @@ class Scratch:
     def room(self, lists: int, depth: int) -> None:
         """Makes room for so many lists and rows; what was there is gone."""
         if lists > self.most:
-            self.most = lists
             self.away: npt.NDArray[np.float32] = np.empty(lists, np.float32)
             self.lists: npt.NDArray[np.int64] = np.empty(lists, np.int64)
             self.away_at, self.lists_at = _pointer(self.away), _pointer(self.lists)
+            self.most = lists
         if depth > self.depth:
-            self.depth = depth
             self.estimates: npt.NDArray[np.float32] = np.empty(depth, np.float32)
             self.rows: npt.NDArray[np.int64] = np.empty(depth, np.int64)
             self.estimates_at, self.rows_at = _pointer(self.estimates), _pointer(self.rows)
+            self.depth = depth
 
 
 class Scratches(threading.local):

@@ -153,7 +153,7 @@ class IndexGauges:
             self._vectors.labels(info.name, part).set(info.index[part])
         self._memory.labels(info.name).set(info.index["memory_bytes"])
         self._filters.labels(info.name).set(info.index["filter_bytes"])
-        if info.index["action"] is not None:
+        if info.index["action"] == "build":
             self._progress.labels(info.name).set(info.index["progress"])
         for action, (runs, seconds) in info.index["work"].items():
             self._runs.labels(info.name, action).set(runs)

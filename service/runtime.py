@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypedDict, TypeVar
@@ -165,15 +166,17 @@ class Runtime:
         items = metrics.labelled("lookalike_collection_items", "Items of a collection", ["collection"])
         self._items_gauge = items
         self._index_gauges = IndexGauges(metrics)
+        self._scraping = threading.Lock()
 
     def scrape(self) -> bytes:
         """The metrics, with the collections as they stand."""
-        self._items_gauge.clear()
-        self._index_gauges.clear()
-        for info in self.catalogue.infos():
-            self._items_gauge.labels(info.name).set(info.count)
-            self._index_gauges.set(info)
-        return self.metrics.text()
+        with self._scraping:  # by two at once, one would clear what the other has just set
+            self._items_gauge.clear()
+            self._index_gauges.clear()
+            for info in self.catalogue.infos():
+                self._items_gauge.labels(info.name).set(info.count)
+                self._index_gauges.set(info)
+            return self.metrics.text()
 
 
 class Model(TypedDict):

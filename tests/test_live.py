@@ -18,9 +18,12 @@ import pytest
 
 from index.catalogue import Catalogue
 from index.collection import EmbeddedCollection
+from index.compressed import CompressedIndex
+from index.encoding import unit_query
 from index.errors import IndexNotReady
 from index.filters import parse_filter
 from index.policy import Action, Figures, Policy
+from index.vectors import VectorFile
 from tests.catalogues import MODEL, default, entry, put, vector
 
 SMALL = Policy(compress_from=50, merge_from=10_000, save_from=10_000)
@@ -373,3 +376,88 @@ def test_close_does_not_wait_for_a_build(tmp_path: Path) -> None:
     assert best(default(again), 42) == "i42"
     assert list(again.verify()) == []
     again.close()
+
+
+def test_few_dimensions_stay_exact_however_many_items(tmp_path: Path) -> None:
+    """Below 64 dimensions float16 rows would miss the promised 2e-4: such a collection is never compressed."""
+    rows = clustered(600, 8)
+    catalogue = Catalogue.open(tmp_path, policy=Policy(compress_from=100))
+    collection, _ = catalogue.create("small", model="m", fingerprint="f", dim=8)
+    collection.import_vectors([f"i{n}" for n in range(len(rows))], rows, [{} for _ in rows], fingerprint="f")
+    assert collection.index.wait(30)
+    assert collection.info().index_kind == "flat"
+    for number in range(0, 600, 50):
+        [(id, score)] = collection.nearest(rows[number], 1)
+        assert id == f"i{number}" and abs(score - 1) < 1e-6
+    catalogue.close()
+
+
+def test_a_filter_stays_right_when_items_change_while_its_selection_is_made(tmp_path: Path) -> None:
+    """What a search made of a filter before a change is not used after it, even if it was put away after it."""
+    rows = clustered(4_000, 64)
+    catalogue = Catalogue.open(tmp_path, policy=Policy(compress_from=500))
+    collection, _ = catalogue.create("many", model="m", fingerprint="f", dim=64)
+    ids = [f"i{n}" for n in range(len(rows))]
+    collection.import_vectors(ids, rows, [{"brand": "x" if n % 2 else "y"} for n in range(len(rows))], fingerprint="f")
+    assert collection.index.wait(60)
+    only = parse_filter({"must": [{"key": "brand", "match": "x"}]})
+    bound = collection._bound
+    matching = bound.fields.matching(only)
+    select = CompressedIndex.select
+
+    def slowly(self: CompressedIndex, keys: Any) -> Any:
+        made = select(self, keys)
+        collection.merge_metadata("i1", {"brand": "y"})  # while the selection is on its way
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CompressedIndex, "select", slowly)
+        bound.index.search(rows[1], 5, matching)
+    found = collection.search(rows[1], limit=5, filter=only)
+    assert "i1" not in [match.item.id for match in found.matches]
+    assert found.filtered_count == 1_999
+    catalogue.close()
+
+
+@pytest.mark.parametrize("way", ["backwards", "strided", "column", "unaligned", "float64", "list"])
+def test_a_query_may_lie_in_memory_as_it_likes(way: str) -> None:
+    """Unit length of the same numbers, whatever the array's strides, alignment and type."""
+    rows = np.random.default_rng(1).standard_normal((5, 256)).astype(np.float32)
+    rows[4] *= 30  # what lies behind the row must not be read
+    raw = bytearray(b"x" + rows[3].tobytes())
+    query: Any = {
+        "backwards": rows[3][::-1],
+        "strided": rows[3:].reshape(-1)[::2],
+        "column": np.asfortranarray(rows)[3],
+        "unaligned": np.frombuffer(raw, np.float32, offset=1),
+        "float64": rows[3].astype(np.float64),
+        "list": rows[3].tolist(),
+    }[way]
+    expected = np.asarray(query, np.float64) / np.linalg.norm(np.asarray(query, np.float64))
+    np.testing.assert_allclose(unit_query(query, 256), expected, atol=1e-6)
+
+
+def test_a_removed_item_stays_gone_while_the_rows_around_it_are_merged(tmp_path: Path) -> None:
+    """A merge that falls between the two halves of a search, the compressed part and the newer rows."""
+    rows = clustered(1_200, 64)
+    catalogue = Catalogue.open(tmp_path, policy=Policy(compress_from=500, merge_from=10_000))
+    collection, _ = catalogue.create("many", model="m", fingerprint="f", dim=64)
+    for part in (slice(0, 1_000), slice(1_000, 1_200)):
+        ids = [f"i{n}" for n in range(part.start, part.stop)]
+        collection.import_vectors(ids, rows[part], [{} for _ in ids], fingerprint="f")
+        assert collection.index.wait(60)
+    big = collection.index._big
+    assert big is not None and big.tail == 200
+    collection.delete(["i1100"])
+    scan = VectorFile.scan
+
+    def merged_before(self: VectorFile, *arguments: Any) -> Any:
+        big.merge(threading.Lock())
+        return scan(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VectorFile, "scan", merged_before)
+        found = collection.nearest(rows[1_100], 20)
+    assert big.tail == 0 and len(found) == 20
+    assert "i1100" not in [id for id, _ in found]
+    catalogue.close()

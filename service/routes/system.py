@@ -13,6 +13,7 @@ from fastapi import APIRouter, Response
 from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
+from index.errors import CollectionNotFound
 from models.image import Limits
 from service import schemas
 from service.metrics import CONTENT_TYPE
@@ -51,10 +52,13 @@ async def livez() -> Response:
 async def readyz(runtime: Loaded) -> Response:
     """The model answers a real inference and every search index is loaded; 503 otherwise."""
     for name in runtime.catalogue.names():
-        collection = runtime.collection(name)
-        if not collection.ready:
-            done = collection.info().index["progress"]
-            raise NotReady(f"The search index of {name} is being rebuilt, {done:.0%} done")
+        try:
+            collection = runtime.collection(name)
+            if not collection.ready:
+                done = (await runtime.read(collection.info)).index["progress"]
+                raise NotReady(f"The search index of {name} is being rebuilt, {done:.0%} done")
+        except CollectionNotFound:  # removed meanwhile
+            continue
     batcher = runtime.pipeline.batcher
     if monotonic() - batcher.answered_at > PROOF_SECONDS:
         await runtime.prove()
