@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -142,6 +143,11 @@ class ServerProcess:
         """Memory that belongs to the family alone, in MiB; pages of mapped files are not counted."""
         return float(sum(each.memory_full_info().uss for each in self.family()) / 2**20)
 
+    def anonymous_mib(self) -> float:
+        """Memory that is no page of a file, in MiB: what the system cannot simply drop."""
+        found = (re.search(r"^RssAnon:\s*(\d+) kB$", _status(each.pid), re.MULTILINE) for each in self.family())
+        return sum(int(each[1]) for each in found if each) / 1024
+
     def __enter__(self) -> Self:
         return self
 
@@ -149,3 +155,7 @@ class ServerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _status(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text()

@@ -34,7 +34,7 @@ COLLECTION = "vectors"
 COLUMNS = ("what", "p50 ms", "p99 ms", "per second", "per second and core")
 SEARCHES = 100  # per second, beside writes
 BATCHES = 10  # of written vectors, per second
-WARMING = 3_000
+WARMING = 10_000
 
 
 def post(path: str, body: bytes, *, token: str = "") -> bytes:
@@ -130,6 +130,16 @@ def build(files: Prepared, size: int, folder: Path) -> None:
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
+def warm(folder: Path) -> None:
+    """Brings the files into the page cache, where a service that has run for a while has them."""
+    piece = bytearray(2**20)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                while file.readinto(piece):
+                    pass
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=50_000, metavar="N")
@@ -148,6 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     began = time.perf_counter()
     with ServerProcess(folder / "data", chosen.model_dir, env).start(wait=600) as server:
         figures: dict[str, Any] = {"vectors": files.source, "size": chosen.size, "ready_s": time.perf_counter() - began}
+        warm(folder)
         closed_loop(server.port, by_id(chosen.size, WARMING), connections=2, seconds=60)
         for name, requests in (("id", by_id(chosen.size, 10**6)), ("vector", by_vector(queries))):
             for connections in (1, 4):
@@ -160,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             busy = paced(server, chosen.size, chosen.seconds)
             writer.stop()
         figures |= {"quiet": quiet, "writing": busy, "written_per_second": writer.written / writer.seconds}
-        figures["memory_mib"] = server.memory_mib()
+        figures["memory_mib"] = server.anonymous_mib()
     _tell(figures)
     if not chosen.keep:
         shutil.rmtree(folder)
@@ -183,7 +194,7 @@ def _tell(figures: dict[str, Any]) -> None:
     title = f"Queries over HTTP: {figures['size']:,} vectors with {DIM} dimensions, spun from {figures['vectors']}"
     note = (
         f"Ready {figures['ready_s']:.1f} s after the start, the model's included; {figures['memory_mib']:.0f} MiB of "
-        "memory at the end, mapped files aside. Client and server share the cores."
+        "memory at the end, pages of files aside. Files in the page cache; client and server share the cores."
     )
     print_table(title, COLUMNS, rows)
     print(note)

@@ -201,6 +201,10 @@ class Generation:
         self.saved = sequence
         failpoints.hit("index.after_save")
 
+    def warm(self, *, room: int, stopped: Callable[[], bool]) -> int:
+        """As `VectorFile.warm`."""
+        return self._file.warm(room=room, stopped=stopped)
+
     def verify(self) -> None:
         """Reads and checks every row. Raises CacheUnusable."""
         self._file.verify()

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.errors import CacheUnusable
+from index.live import spare_memory
 from index.vectors import VectorFile
 
 DIM = 64
@@ -320,3 +321,22 @@ def test_any_order_of_operations_equals_a_list(steps: list[tuple[str, int]]) -> 
             np.testing.assert_array_equal(file.read(np.arange(len(keys))), rows)
             assert all(file.find([key])[0] == row for row, key in enumerate(keys))
         file.close()
+
+
+def test_rows_are_read_ahead_where_they_fit_and_until_told_to_stop(tmp_path: Path) -> None:
+    """All of them, or none where memory would not hold them; a file that is gone is no error."""
+    with VectorFile.create(tmp_path / "v", dim=DIM, fingerprint="f") as file:
+        file.append(np.arange(1, 50_001), np.ones((50_000, DIM), np.float16))
+        size = 50_000 * DIM * 2
+        asked: list[None] = []
+        assert file.warm(room=size, stopped=lambda: bool(asked.append(None))) >= size
+        assert len(asked) > 1
+        assert file.warm(room=size - 1, stopped=lambda: False) == 0
+        assert file.warm(room=size, stopped=lambda: True) == 0
+        (tmp_path / "v" / "rows").rename(tmp_path / "elsewhere")
+        assert file.warm(room=size, stopped=lambda: False) == 0
+        (tmp_path / "elsewhere").rename(tmp_path / "v" / "rows")
+
+
+def test_spare_memory_is_told_by_the_system() -> None:
+    assert 0 < spare_memory() < 2**50
