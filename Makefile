@@ -48,6 +48,7 @@ bench: setup $(STAMPS)/dev ## the quick benchmarks, into benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.overload
 	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.queries
 
 bench-full: setup $(STAMPS)/dev ## every benchmark at full size: hours, 30 GB of disk, 12 GB of memory
 	$(BIN)/python -m benchmarks.retrieval
@@ -56,6 +57,8 @@ bench-full: setup $(STAMPS)/dev ## every benchmark at full size: hours, 30 GB of
 	$(BIN)/python -m benchmarks.service --full
 	$(BIN)/python -m benchmarks.overload --seconds 60
 	$(BIN)/python -m benchmarks.search --million
+	$(BIN)/python -m benchmarks.queries --size 1000000
+	$(BIN)/python -m benchmarks.vector_import
 
 image: ## the container image `lookalike`
 	@docker info >/dev/null 2>&1 || { echo "make image needs a running Docker: install it, or start its daemon" >&2; exit 1; }
