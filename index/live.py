@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import shutil
 import sys
 import threading
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 from pyroaring import BitMap
 
+from index import warm
 from index.builder import Builder, BuildStopped
 from index.encoding import Stored, stored_type
 from index.errors import CacheUnusable, CollectionNotFound, IndexNotReady, StoreClosed, StoreCorrupt, StoreError
@@ -38,7 +38,6 @@ _PILE = 4  # times `compress_from` that may wait in memory before a bulk import 
 _PATIENCE = 3_600.0  # seconds that `verify` waits for a build
 _GRACE = 5.0  # seconds that `close` waits for the worker
 _TOMBSTONES = 10_000  # left in the store by a collection that has no index file to replay them into
-_WARM_AFTER = 5.0  # seconds that a starting service has the disk for itself
 _RETRY = 60.0  # seconds before work that failed is tried again
 _log = logging.getLogger("lookalike.index")
 
@@ -291,7 +290,7 @@ class LiveIndex:
             if self._big is not None:
                 self._failure = None
                 _log.info("collection %s: index loaded in %.2f s", name, time.monotonic() - began)
-                threading.Thread(target=self._warm, args=(self._big,), name="index-warm", daemon=True).start()
+                warm.begin(self._big, name, self._builder.stop)
             elif self.source.now().count < self._policy.compress_from:
                 try:
                     self._build()
@@ -301,14 +300,6 @@ class LiveIndex:
         self.wake()
 
     # Behind the scenes
-
-    def _warm(self, big: Generation) -> None:
-        if self._builder.stop.wait(_WARM_AFTER):
-            return
-        began = time.monotonic()
-        done = big.warm(room=spare_memory() // 2, stopped=self._builder.stop.is_set)
-        took = time.monotonic() - began
-        _log.debug("collection %s: %d MB read ahead in %.2f s", self.source.head.name, done // 10**6, took)
 
     def _holding(self) -> Generation | FlatIndex | None:
         big = self._big
@@ -417,13 +408,3 @@ class LiveIndex:
 
     def _taken(self) -> Keys:
         return np.array([] if self._removed is None else self._removed.to_array(), np.int64)
-
-
-def spare_memory() -> int:
-    """Bytes that can be used without pushing out what is in use, by the system's own reckoning; 0 where it has none."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"^MemAvailable:\s*(\d+) kB$", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0

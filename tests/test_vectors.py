@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.errors import CacheUnusable
-from index.live import spare_memory
 from index.vectors import VectorFile
+from index.warm import spare_memory
 
 DIM = 64
 PRINT = "histogram-1"
