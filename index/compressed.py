@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 Keys = npt.NDArray[np.int64]
 Bits = npt.NDArray[np.uint8]
 
-MIN_COMPRESSED = 20_000
+MIN_COMPRESSED = 10_000
 EXACT_ROWS = 1_500  # up to so many rows, comparing each of them costs less than scanning lists
 _ENCODE = 4_096
 _QUERY_BITS = 3

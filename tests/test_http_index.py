@@ -15,8 +15,9 @@ from index.policy import Policy
 from tests.conftest import StartServer
 from tests.serving import Server
 
-COUNT = Policy().compress_from + 500
-DIM = 64
+COUNT = 60_000  # enough that a build is still under way when a starting server begins to answer
+DIM = 128
+assert COUNT > Policy().compress_from
 
 
 def vectors() -> np.ndarray:
