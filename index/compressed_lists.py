@@ -1,10 +1,10 @@
 """Which inverted lists a query looks into: the nearest ones, and under a filter only those that hold allowed rows.
 
 The usual search asks a small index over the centroids, in one call into FAISS: each return from native code has to take
-Python's lock again, which costs two searching threads more than the arithmetic. Only a filter needs the distances to
-all centroids. Those, and the turning of the query, are bfloat16 products on the calling thread: half the memory to walk
-through, an error far below that of the codes, and no waiting for OpenBLAS's threads, which costs milliseconds on a busy
-machine.
+Python's lock again, which costs two searching threads more than the arithmetic. Only a filter, and a query far from
+everything, need the distances to all centroids. Those, and the turning of the query, are bfloat16 products on the
+calling thread: half the memory to walk through, an error far below that of the codes, and no waiting for OpenBLAS's
+threads, which costs milliseconds on a busy machine.
 """
 
 from __future__ import annotations
