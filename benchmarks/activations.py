@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from benchmarks import photographs
-from models import activations, artefact, graph
-from models.image import decode
+from models import artefact
+from models.backbones.resnet50 import activations, graph
+from models.pictures.image import decode
+from tests.harness import photographs
 
 # Some of everything a catalogue may hold; every other stranger is left for judging.
 _SAMPLES = (("groceries", "catalogue", 100), ("clothing", "catalogue", 100), ("unrelated", "images", 100))

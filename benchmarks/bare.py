@@ -13,8 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from models.artefact import Artefact
-from models.embedder import OnnxEmbedder
-from models.image import decode
+from models.pictures.image import decode
+from models.runtimes.onnxruntime import OnnxEmbedder
 
 Pixels = npt.NDArray[np.uint8]
 

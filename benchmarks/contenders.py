@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.vectors import DIM, NEAREST, SHARES, Floats, Prepared
-from index.catalogue import Catalogue
-from index.compressed import MIN_COMPRESSED, CompressedIndex
+from index.embedded.ann.compressed import MIN_COMPRESSED, CompressedIndex
+from index.embedded.ann.exact import FlatIndex
+from index.embedded.ann.vector_file import VectorFile
+from index.embedded.catalogue import Catalogue
 from index.filters import parse_filter
-from index.flat import FlatIndex
-from index.vectors import VectorFile
 
 Search = Callable[[Floats], Any]  # query float32 (DIM,) → row numbers of the nearest
 Figures = dict[str, Any]

@@ -1,4 +1,4 @@
-"""What decoding in killable processes costs over decoding in threads: the figures behind `service.decoder`.
+"""What decoding in killable processes costs over decoding in threads: the figures behind `service.embedding.decoder`.
 
 Prints a table, then one JSON line. All rows stem from one run over the same pictures, taken in turns.
 """
@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from PIL import Image
 
-from benchmarks import photographs, report
-from models.image import Decoded, decode
-from service.decoder import DecoderPool
+from benchmarks import report
+from models.pictures.image import Decoded, decode
+from service.embedding.decoder import DecoderPool
+from tests.harness import photographs
 
 Decode = Callable[[bytes], Awaitable[Decoded]]
 

@@ -21,12 +21,13 @@ import numpy.typing as npt
 import onnxruntime
 from PIL import Image
 
-from benchmarks import photographs, report
+from benchmarks import report
 from models import artefact
-from models.embedder import OnnxEmbedder
-from models.graph import INPUT, OUTPUT
-from models.image import decode
+from models.backbones.resnet50.graph import INPUT, OUTPUT
+from models.pictures.image import decode
+from models.runtimes.onnxruntime import OnnxEmbedder
 from service.settings import load_settings
+from tests.harness import photographs
 
 Pixels = npt.NDArray[np.uint8]
 Way = Callable[[bytes], Any]

@@ -14,11 +14,12 @@ import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks import photographs, report
+from benchmarks import report
 from benchmarks.load import Connection, closed_loop, distinct, get_request, open_loop, search_request
-from benchmarks.process import ServerProcess
 from models import artefact
 from service.settings import load_settings
+from tests.harness import photographs
+from tests.harness.process import ServerProcess
 
 TIMES = 10
 COLUMNS = ("what", "figure", "bound")

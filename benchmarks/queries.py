@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.load import Connection, Load, closed_loop, open_loop
-from benchmarks.process import ServerProcess
 from benchmarks.report import json_line, print_table, record
 from benchmarks.vectors import CACHE, DIM, Floats, Prepared, prepare, real, spin
 from service.owner import NOTE
+from tests.harness.process import ServerProcess
 
 ROOT = Path(__file__).resolve().parent.parent
 COLLECTION = "vectors"

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import photographs, report
-from benchmarks.photographs import Photo
+from benchmarks import report
 from models import artefact
 from models.artefact import Artefact
-from models.embedder import OnnxEmbedder
-from models.image import decode
+from models.pictures.image import decode
+from models.runtimes.onnxruntime import OnnxEmbedder
 from service.settings import load_settings
+from tests.harness import photographs
+from tests.harness.photographs import Photo
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]

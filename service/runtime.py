@@ -11,17 +11,17 @@ from typing import ParamSpec, TypedDict, TypeVar
 
 import numpy as np
 
-from index.catalogue import Catalogue
+from index.embedded.catalogue import Catalogue
 from index.types import Collection
-from models.embedder import BUCKETS
-from service.admission import Admission
-from service.batcher import Batcher
-from service.cores import usable_cores
-from service.decoder import DecoderPool
+from models.runtimes.onnxruntime import BUCKETS
+from service.embedding.batcher import Batcher
+from service.embedding.cores import usable_cores
+from service.embedding.decoder import DecoderPool
+from service.embedding.loaded import LoadedModel, Networks, on_cpu
+from service.embedding.pipeline import Crop, Embedded, Pipeline
+from service.http.admission import Admission
+from service.http.problems import NotReady
 from service.metrics import IndexGauges, Metrics
-from service.networks import LoadedModel, Networks, on_cpu
-from service.pipeline import Crop, Embedded, Pipeline
-from service.problems import NotReady
 from service.settings import Settings
 
 P = ParamSpec("P")

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from benchmarks import photographs
-from benchmarks.photographs import Photo
-from tests.serving import ROOT, Server
+from tests.harness import photographs
+from tests.harness.photographs import Photo
+from tests.harness.serving import ROOT, Server
 
 LIVE_SERVERS = pytest.StashKey[list[Server]]()
 

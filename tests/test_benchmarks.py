@@ -11,8 +11,8 @@ from PIL import Image
 
 from benchmarks import bare, report, retrieval
 from benchmarks.load import distinct
-from models.image import decode
-from tests.pictures import jpeg
+from models.pictures.image import decode
+from tests.harness.pictures import jpeg
 
 
 def test_a_section_is_replaced_and_the_others_stay(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import PREFIX, Settings
-from tests.serving import ROOT
+from tests.harness.serving import ROOT
 
 README = (ROOT / "README.md").read_text()
 

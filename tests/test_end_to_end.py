@@ -15,9 +15,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from benchmarks.photographs import Photo
 from tests.conftest import Photos, StartServer
-from tests.serving import Server
+from tests.harness.photographs import Photo
+from tests.harness.serving import Server
 
 pytestmark = pytest.mark.slow
 

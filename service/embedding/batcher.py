@@ -1,0 +1,222 @@
+"""Lanes of threads turn waiting pictures into vectors: a lane takes whatever waits, never sleeps to collect a batch.
+
+Entries whose caller has gone, or whose deadline has passed, are dropped before they cost anything; one bad picture
+fails alone; a lane that dies is replaced and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from models.runtimes.onnxruntime import Embedder
+from service.http.problems import NotReady, Overloaded
+
+Pixels = npt.NDArray[np.uint8]
+Vector = npt.NDArray[np.float32]
+
+log = logging.getLogger("lookalike.batcher")
+
+
+class Network(Protocol):
+    """One model as the lanes see it: `narrow` for many runs side by side, `wide` for one picture on all cores."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def narrow(self) -> Embedder: ...
+    @property
+    def wide(self) -> Embedder: ...
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """One picture in the queue. deadline: monotonic seconds."""
+
+    network: Network
+    pixels: Pixels
+    future: asyncio.Future[Vector]
+    loop: asyncio.AbstractEventLoop
+    deadline: float = float("inf")
+
+    def settle(self, result: Vector | BaseException) -> None:
+        """Called from a lane; harmless when the caller has gone or its loop is closed."""
+        try:
+            self.loop.call_soon_threadsafe(self._settle, result)
+        except RuntimeError:  # the loop was closed: nobody waits any more
+            log.debug("an embedding came after its event loop had closed")
+
+    def _settle(self, result: Vector | BaseException) -> None:
+        if self.future.done():
+            return
+        if isinstance(result, BaseException):
+            self.future.set_exception(result)
+        else:
+            self.future.set_result(result)
+
+
+class Line:
+    """What waits, and which of it goes next. No I/O, no lock: the batcher holds its own around every call."""
+
+    def __init__(self) -> None:
+        self._live: deque[Waiting] = deque()
+        self._bulk: deque[Waiting] = deque()
+
+    def __len__(self) -> int:
+        return len(self._live) + len(self._bulk)
+
+    def push(self, entry: Waiting, *, bulk: bool) -> None:
+        (self._bulk if bulk else self._live).append(entry)
+
+    def take(self, most: int, now: float) -> tuple[list[Waiting], list[Waiting]]:
+        """The next batch (one network, at most `most`, people before bulk work) and what expired on the way."""
+        batch: list[Waiting] = []
+        expired: list[Waiting] = []
+        for queue in (self._live, self._bulk):
+            while queue and len(batch) < most:
+                entry = queue[0]
+                if entry.future.cancelled():
+                    queue.popleft()
+                elif entry.deadline <= now:
+                    expired.append(queue.popleft())
+                elif batch and entry.network.fingerprint != batch[0].network.fingerprint:
+                    break
+                else:
+                    batch.append(queue.popleft())
+        return batch, expired
+
+    def drain(self) -> list[Waiting]:
+        """Everything that waits, and nothing waits any more."""
+        left = [*self._live, *self._bulk]
+        self._live.clear()
+        self._bulk.clear()
+        return left
+
+
+class Batcher:
+    """lanes: threads that run the network; max_batch: pictures per run, at most."""
+
+    def __init__(
+        self,
+        *,
+        lanes: int,
+        max_batch: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lanes = lanes
+        self.max_batch = max_batch
+        self.restarts = 0
+        self.runs = 0
+        self.embedded = 0
+        self.dropped = 0
+        self.answered_at = float("-inf")  # clock of the last run that gave vectors
+        self._clock = clock
+        self._line = Line()
+        self._busy = 0
+        self._closed = False
+        self._wake = threading.Condition()
+        self._threads = [self._start(number) for number in range(lanes)]
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    def submit(
+        self, network: Network, pixels: Pixels, *, deadline: float = float("inf"), bulk: bool = False
+    ) -> asyncio.Future[Vector]:
+        """Queues uint8 (h, w, 3); the future gives float32 (dim,), or what the network raised. For an event loop."""
+        loop = asyncio.get_running_loop()
+        entry = Waiting(network, pixels, loop.create_future(), loop, deadline)
+        with self._wake:
+            if self._closed:
+                raise NotReady("The service is shutting down")
+            self._line.push(entry, bulk=bulk)
+            self._wake.notify()
+        return entry.future
+
+    def close(self) -> None:
+        """Running pictures finish, waiting ones are told `not-ready`. Blocks until the lanes have ended."""
+        with self._wake:
+            self._closed = True
+            left = self._line.drain()
+            self._wake.notify_all()
+        for entry in left:
+            entry.settle(NotReady("The service is shutting down"))
+        for thread in self._threads:
+            thread.join()
+
+    def _start(self, number: int) -> threading.Thread:
+        thread = threading.Thread(target=self._lane, args=(number,), name=f"embed-{number}", daemon=True)
+        thread.start()
+        return thread
+
+    def _next(self) -> tuple[list[Waiting], bool] | None:
+        """Blocks for a batch; also whether it is alone, so that it may have all cores. None: closed."""
+        while True:
+            with self._wake:
+                while not len(self._line) and not self._closed:
+                    self._wake.wait()
+                if self._closed:
+                    return None
+                before = len(self._line)
+                batch, expired = self._line.take(self.max_batch, self._clock())
+                self.dropped += before - len(self._line) - len(batch)
+                alone = self._busy == 0 and not len(self._line)
+                if batch:
+                    self._busy += 1
+            for entry in expired:
+                entry.settle(Overloaded(1, "The deadline passed while the picture waited; try again shortly"))
+            if batch:
+                return batch, alone
+
+    def _lane(self, number: int) -> None:
+        batch: list[Waiting] = []
+        try:
+            while (taken := self._next()) is not None:
+                batch, alone = taken
+                try:
+                    self._run(batch, alone)
+                finally:
+                    with self._wake:
+                        self._busy -= 1
+                batch = []
+        except BaseException as error:
+            # Only what is no Exception gets here (_run answers those): the lane cannot be trusted any more.
+            log.exception("embedding lane %d died and is replaced", number)
+            for entry in batch:
+                entry.settle(RuntimeError(f"the embedding lane died: {type(error).__name__}"))
+            with self._wake:
+                self.restarts += 1
+                if not self._closed:
+                    self._threads[number] = self._start(number)
+
+    def _run(self, batch: list[Waiting], alone: bool) -> None:
+        network = batch[0].network
+        embedder = network.wide if alone and len(batch) == 1 else network.narrow
+        try:
+            vectors = self._embed(embedder, batch)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever waits
+            if len(batch) == 1:
+                batch[0].settle(error)
+                return
+            log.warning("a batch of %d failed (%s); its pictures run one by one", len(batch), error)
+            for entry in batch:
+                self._run([entry], False)
+            return
+        self.runs += 1
+        self.embedded += len(batch)
+        self.answered_at = self._clock()
+        for entry, vector in zip(batch, vectors, strict=True):
+            entry.settle(vector)
+
+    def _embed(self, embedder: Embedder, batch: list[Waiting]) -> Vector:
+        return embedder.embed(np.stack([entry.pixels for entry in batch]))

@@ -1,0 +1,80 @@
+"""A process that decodes pictures for the service, and nothing else: it may crash, hang or run out of memory.
+
+It is started with a clean interpreter, so it holds neither the data directory's lock nor the listening socket. Bytes
+come in and pixels go out through one shared mapping; the socket carries only small headers (see `decoder`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import resource
+import signal
+import socket
+import sys
+import warnings
+
+import orjson
+
+from models.errors import ImageError
+from models.pictures import image
+
+# 64 million pixels in RGBA are 256 MB, and Pillow may hold two copies beside the interpreter's own mappings.
+ADDRESS_SPACE = 3 * 2**30
+
+
+def die_with_parent() -> None:
+    """Linux only: a worker that hangs in a decoder must not outlive a killed server."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    socket_fd, memory_fd, max_pixels = (int(each) for each in sys.argv[1:4])
+    die_with_parent()
+    for each in (signal.SIGINT, signal.SIGTERM):  # these go to whole groups; the parent decides when a worker ends
+        signal.signal(each, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # what a picture makes Pillow say is no business of the log
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limits = image.Limits(max_pixels=max_pixels)
+    with socket.socket(fileno=socket_fd) as channel, mmap.mmap(memory_fd, 0) as memory:
+        channel.sendall(b"{}")
+        while header := channel.recv(65536):
+            channel.sendall(orjson.dumps(answer(orjson.loads(header), memory, limits)))
+
+
+def answer(job: dict[str, object], memory: mmap.mmap, limits: image.Limits) -> dict[str, object]:
+    """Decodes one picture out of `memory`, leaves pixels and thumbnail at its start, says where what lies."""
+    size = job["size"]
+    crop = job.get("crop")
+    assert isinstance(size, int)
+    try:
+        with memoryview(memory) as view, view[:size] as data:
+            decoded = image.decode(
+                data,
+                limits,
+                crop=tuple(crop) if isinstance(crop, list) else None,
+                thumbnail=bool(job.get("thumbnail")),
+            )
+    except ImageError as error:
+        return {"error": type(error).__name__, "detail": str(error)}
+    except MemoryError:
+        return {"error": "ImageTooLarge", "detail": "The picture needs more memory than decoding one may take"}
+    pixels = decoded.pixels.tobytes()
+    thumbnail = decoded.thumbnail or b""
+    with memoryview(memory) as view:
+        view[: len(pixels)] = pixels
+        view[len(pixels) : len(pixels) + len(thumbnail)] = thumbnail
+    return {
+        "shape": decoded.pixels.shape,
+        "thumbnail": len(thumbnail),
+        "width": decoded.width,
+        "height": decoded.height,
+        "format": decoded.format,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The models this process has loaded, by fingerprint: a collection is always answered by the one it was made with."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from index.errors import ModelMismatch
+from models import artefact as artefacts
+from models.artefact import Artefact
+from models.runtimes.onnxruntime import Embedder, OnnxEmbedder
+from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """One artefact ready to run. narrow: one thread, several runs side by side; wide: all cores on one picture."""
+
+    artefact: Artefact
+    narrow: Embedder
+    wide: Embedder
+    providers: list[str]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.artefact.fingerprint
+
+
+class Networks:
+    """Loads artefacts on first use. Thread-safe; `of` may block while a model loads."""
+
+    def __init__(self, settings: Settings, cores: int) -> None:
+        self._settings = settings
+        self._directory: Path = settings.models
+        self._cores = cores
+        self._lock = threading.Lock()
+        self._loaded: dict[str, LoadedModel] = {}
+        precision = artefacts.resolve_precision(settings.precision, settings.device)
+        # The model for new collections. Raises ArtefactMissing, ArtefactCorrupt, DeviceUnavailable.
+        self.default = self._load(artefacts.find(self._directory, model=settings.model, precision=precision))
+        self.keep(self.default)
+
+    @property
+    def loaded(self) -> list[LoadedModel]:
+        return list(self._loaded.values())
+
+    def keep(self, network: LoadedModel) -> None:
+        """Answers for its fingerprint with `network` from now on."""
+        self._loaded[network.fingerprint] = network
+
+    def ready(self, fingerprint: str) -> LoadedModel | None:
+        """The model if it is in memory already; never blocks."""
+        return self._loaded.get(fingerprint)
+
+    def default_threshold(self, fingerprint: str) -> float:
+        """The model's own threshold; that of the model for new collections where the fingerprint is not loaded."""
+        return (self.ready(fingerprint) or self.default).artefact.default_threshold
+
+    def of(self, fingerprint: str, *, collection: str) -> LoadedModel:
+        """The model with that fingerprint. Raises ModelMismatch where no such artefact is at hand."""
+        with self._lock:
+            found = self._loaded.get(fingerprint)
+            if found is None:
+                same = [each for each in artefacts.available(self._directory) if each.fingerprint == fingerprint]
+                if not same:
+                    raise ModelMismatch(
+                        f"Collection {collection} was built with a model that is not here (fingerprint "
+                        f"{fingerprint[:12]}…, the service runs {self.default.artefact.name} "
+                        f"{self.default.artefact.precision}); build that model with `lookalike model build`, or delete "
+                        "the collection and import it again"
+                    )
+                # fp32 and fp16 share a fingerprint: a GPU is at its best with the one, a CPU with the other.
+                wanted = "fp32" if on_cpu(self.default.providers) else "fp16"
+                same.sort(key=lambda each: each.precision != wanted)
+                found = self._loaded[fingerprint] = self._load(same[0])
+            return found
+
+    def _load(self, artefact: Artefact) -> LoadedModel:
+        device = self._settings.device
+        engines = self._settings.data_dir / "engines"
+        narrow = OnnxEmbedder(artefact, threads=1, device=device, engine_cache=engines)
+        alone = on_cpu(narrow.providers) and self._cores > 1
+        wide = OnnxEmbedder(artefact, threads=self._cores, device=device) if alone else narrow
+        return LoadedModel(artefact, narrow, wide, narrow.providers)
+
+
+def on_cpu(providers: list[str]) -> bool:
+    """Whether a session with these providers, first one first, computes on the CPU."""
+    return providers[0] == "CPUExecutionProvider"

@@ -1,0 +1,71 @@
+"""Embeddings in OpenAI's shape, so that its clients work unchanged."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from service.embedding.pipeline import Embedded
+from service.http import schemas
+from service.http.middleware import while_connected
+from service.http.openapi import json_body
+from service.http.problems import invalid
+from service.http.routes.search import decode_base64
+from service.http.routing import PROBLEM, Direct, Loaded, deadline, read_json
+from service.http.wire import json_response
+from service.runtime import model_of
+
+router = APIRouter(prefix="/v1", tags=["embeddings"], responses=PROBLEM, route_class=Direct)
+
+
+@router.post(
+    "/embeddings",
+    operation_id="create_embeddings",
+    response_model=schemas.EmbeddingList,
+    openapi_extra=json_body(schemas.EmbeddingRequest),
+)
+async def create_embeddings(request: Request, runtime: Loaded) -> Response:
+    """Unit vectors of pictures, under the model for new collections."""
+    until = deadline(runtime)
+    network = runtime.networks.default
+    name = model_of(network)["model"]
+    with runtime.admission.body() as room:
+        asked = await read_json(request, schemas.EmbeddingRequest, room)
+        if asked.model not in (None, name, network.artefact.name):
+            raise invalid("model", f"not served here; the model is {name}")
+        inputs = [asked.input] if isinstance(asked.input, str) else asked.input
+        pictures = [decode_base64(text, f"input.{number}") for number, text in enumerate(inputs)]
+
+        async def embed_all() -> list[Embedded]:
+            # A task group, so that the first bad picture ends the work on the others.
+            async with asyncio.TaskGroup() as group:
+                embed = runtime.pipeline.embed
+                tasks = [group.create_task(embed(data, network=network, deadline=until)) for data in pictures]
+            return [task.result() for task in tasks]
+
+        try:
+            with runtime.admission.place():
+                made = await while_connected(request.receive, embed_all())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+    packed = asked.encoding_format == "base64"
+    return json_response(
+        {
+            "object": "list",
+            "data": [
+                {
+                    "object": "embedding",
+                    "index": number,
+                    "embedding": base64.b64encode(each.vector.astype("<f4").tobytes()).decode()
+                    if packed
+                    else each.vector.astype(np.float64).round(8).tolist(),
+                }
+                for number, each in enumerate(made)
+            ],
+            "model": name,
+            "usage": {"prompt_tokens": 0, "total_tokens": 0},
+        }
+    )

@@ -1,0 +1,149 @@
+"""Health, metrics, what runs here, the API's description and the web page."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+
+import fastapi_swagger
+from fastapi import APIRouter, Response
+from starlette.responses import FileResponse, HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from index.errors import CollectionNotFound
+from models.pictures.image import Limits
+from service.embedding.loaded import LoadedModel, on_cpu
+from service.http import schemas
+from service.http.problems import NotReady
+from service.http.routing import PROBLEM, Direct, Loaded
+from service.http.wire import json_response
+from service.metrics import CONTENT_TYPE
+
+router = APIRouter(tags=["system"], responses=PROBLEM, route_class=Direct)
+
+WEB = Path(__file__).resolve().parents[2] / "web"
+SWAGGER = Path(fastapi_swagger.__file__).resolve().parent / "resources"
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+# Real answers prove the model too, so that probes cost an inference only on an idle service.
+PROOF_SECONDS = 5.0
+
+DOCS = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Lookalike API</title>
+<link rel="icon" href="/static/favicon.svg"><link rel="stylesheet" href="/docs/static/swagger-ui.css"></head>
+<body><div id="swagger-ui"></div><script src="/docs/static/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true})</script></body></html>
+"""
+
+
+@router.get("/livez", operation_id="livez", response_model=schemas.Health)
+async def livez() -> Response:
+    """The process is up."""
+    return json_response({"status": "ok"})
+
+
+@router.get("/readyz", operation_id="readyz", response_model=schemas.Health)
+async def readyz(runtime: Loaded) -> Response:
+    """The model answers a real inference and every search index is loaded; 503 otherwise."""
+    for name in runtime.catalogue.names():
+        try:
+            collection = runtime.collection(name)
+            if not collection.ready:
+                done = (await runtime.read(collection.info)).index["progress"]
+                raise NotReady(f"The search index of {name} is being rebuilt, {done:.0%} done")
+        except CollectionNotFound:  # removed meanwhile
+            continue
+    batcher = runtime.pipeline.batcher
+    if monotonic() - batcher.answered_at > PROOF_SECONDS:
+        await runtime.prove()
+    return json_response({"status": "ready"})
+
+
+@router.get("/metrics", operation_id="metrics", response_class=Response)
+async def metrics(runtime: Loaded) -> Response:
+    """For Prometheus."""
+    return Response(await runtime.read(runtime.scrape), media_type=CONTENT_TYPE)
+
+
+@router.get("/v1/info", operation_id="info", response_model=schemas.Info)
+async def info(runtime: Loaded) -> Response:
+    """Versions, models, the providers really in use, limits."""
+    settings, networks = runtime.settings, runtime.networks
+    fields = schemas.SearchFields.model_fields["limit"]
+    return json_response(
+        {
+            "name": "lookalike",
+            "version": version("lookalike"),
+            "versions": versions(),
+            "model": model_json(networks.default),
+            "models": [model_json(each) for each in networks.loaded],
+            "device": "cpu" if on_cpu(networks.default.providers) else "cuda",
+            "threads": runtime.cores,
+            "limits": {
+                "max_upload_bytes": settings.max_upload_bytes,
+                "max_pixels": settings.max_pixels,
+                "max_side": Limits().max_side,
+                "queue_limit": settings.queue_limit,
+                "limit": next(each.le for each in fields.metadata if hasattr(each, "le")),
+                "batch_queries": 32,
+            },
+        }
+    )
+
+
+def model_json(network: LoadedModel) -> dict[str, object]:
+    artefact = network.artefact
+    return {
+        "name": artefact.name,
+        "precision": artefact.precision,
+        "fingerprint": artefact.fingerprint,
+        "dim": artefact.dim,
+        "default_threshold": artefact.default_threshold,
+        "providers": network.providers,
+    }
+
+
+@cache
+def versions() -> dict[str, str]:
+    import apsw
+    import onnxruntime
+
+    return {
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "faiss": version("faiss-cpu"),
+        "sqlite": apsw.sqlite_lib_version(),
+        "pillow": version("pillow"),
+    }
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> Response:
+    return FileResponse(
+        WEB / "index.html", headers={"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
+    )
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> Response:
+    return HTMLResponse(DOCS)
+
+
+@router.get("/favicon.ico", include_in_schema=False)
+async def favicon() -> Response:
+    return FileResponse(WEB / "favicon.svg", media_type="image/svg+xml")
+
+
+class Files(StaticFiles):
+    """Static files that a browser asks about again after an upgrade."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        response: Response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers["Cache-Control"] = "no-cache"
+        return response

@@ -1,0 +1,155 @@
+"""`lookalike serve`: takes the data directory, loads the model, listens; ends with everything acknowledged on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from importlib.metadata import version
+
+import uvicorn
+
+from service import owner
+from service.http.app import create_app
+from service.http.protocol import GuardedProtocol
+from service.logs import configure_logging
+from service.runtime import Runtime
+from service.settings import Settings, SettingsError
+
+log = logging.getLogger("lookalike.server")
+
+Background = Callable[[Runtime], Awaitable[None]]
+
+# Running requests may finish for this long after SIGTERM; those still waiting are told `not-ready`.
+GRACE_SECONDS = 10
+
+
+def serve(settings: Settings, *, background: Sequence[Background] = (), warnings: Sequence[str] = ()) -> None:
+    """Serves until SIGINT or SIGTERM. background: work that starts once the server answers, and ends with it.
+
+    Raises SettingsError (the address), and what Runtime.open raises.
+    """
+    configure_logging(settings)
+    for line in warnings:
+        log.warning(line)
+    # uvloop where it is: the event loop carries the uploads.
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings, background))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(settings: Settings, background: Sequence[Background]) -> None:
+    listener = _listen(settings.host, settings.port)
+    with listener:
+        runtime = await Runtime.open(settings)
+        try:
+            await _answer(runtime, listener, background)
+        finally:
+            await runtime.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Binds early, so that a taken port is told before a model is loaded; it listens once there is something to say."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); set LOOKALIKE_PORT"
+        ) from error
+    listener.set_inheritable(False)
+    return listener
+
+
+class Server(uvicorn.Server):
+    """Calls `started` once connections are answered, and `ending` when the first signal arrives."""
+
+    def __init__(self, config: uvicorn.Config, *, on_start: Callable[[], None], on_end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+        self._on_end = on_end
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own raises the signal again once it is done, which would end the process before the store is closed.
+        loop = asyncio.get_running_loop()
+        ends = (signal.SIGINT, signal.SIGTERM)
+        for each in ends:
+            loop.add_signal_handler(each, self.handle_exit, each, None)
+        try:
+            yield
+        finally:
+            for each in ends:
+                loop.remove_signal_handler(each)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_end()
+        await super().shutdown(sockets)
+
+
+async def _answer(runtime: Runtime, listener: socket.socket, background: Sequence[Background]) -> None:
+    settings = runtime.settings
+    port = listener.getsockname()[1]
+    token = owner.new_token()
+    tasks: list[asyncio.Task[None]] = []
+
+    def started() -> None:
+        owner.write_note(settings.data_dir, owner.local_url(settings.host, port), token)
+        default = runtime.networks.default
+        log.info(
+            "Lookalike %s answers on %s (%s %s on %s, %d cores)",
+            version("lookalike"),
+            owner.local_url(settings.host, port),
+            default.artefact.name,
+            default.artefact.precision,
+            default.providers[0],
+            runtime.cores,
+        )
+        tasks.extend(asyncio.create_task(_guarded(work, runtime)) for work in background)
+
+    def ending() -> None:
+        log.info("Shutting down")
+        owner.remove_note(settings.data_dir)
+        runtime.draining = True
+        for task in tasks:
+            task.cancel()
+
+    config = uvicorn.Config(
+        create_app(runtime, admin_token=token),
+        lifespan="off",
+        http=GuardedProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    await Server(config, on_start=started, on_end=ending).serve(sockets=[listener])
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.gather(*tasks)
+
+
+async def _guarded(work: Background, runtime: Runtime) -> None:
+    """A background import that fails is told in the log; the service goes on."""
+    try:
+        await work(runtime)
+    except Exception:
+        log.exception("background work failed; the service goes on")

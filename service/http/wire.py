@@ -1,0 +1,83 @@
+"""Items, matches and collections as the contract's JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from index.types import CollectionInfo, Item, Match
+from service.search.thresholds import threshold
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """JSON as it is, without a second validation on the way out."""
+    return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+def result_json(collection: str, match: Match, *, grouped: bool) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": match.item.id,
+        "score": match.score,
+        "metadata": match.item.metadata,
+        "thumbnail_url": thumbnail_url(collection, match.item),
+    }
+    if grouped:
+        shown["group"] = match.group
+    return shown
+
+
+def thumbnail_url(collection: str, item: Item) -> str | None:
+    """A path from the origin; ids need no escaping in a path. None for an item imported as a vector."""
+    return None if item.media is None else f"/v1/collections/{collection}/items/{item.id}/thumbnail"
+
+
+def timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def item_json(item: Item) -> dict[str, Any]:
+    media = item.media
+    return {
+        "id": item.id,
+        "metadata": item.metadata,
+        "image": None
+        if media is None
+        else {
+            "width": media.width,
+            "height": media.height,
+            "format": media.format,
+            "bytes": media.bytes,
+            "sha256": media.sha256,
+        },
+        "created_at": timestamp(item.created_at),
+        "updated_at": timestamp(item.updated_at),
+    }
+
+
+def collection_json(info: CollectionInfo, model_default: float) -> dict[str, Any]:
+    least, source = threshold(None, info.score_threshold, model_default)
+    return {
+        "name": info.name,
+        "count": info.count,
+        "model": info.model,
+        "fingerprint": info.fingerprint,
+        "score_threshold": least,
+        "threshold_source": source,
+        "index_kind": info.index_kind,
+        "indexing": info.indexing,
+        "bytes": info.bytes,
+        "created_at": timestamp(info.created_at),
+        "index": index_json(info.index),
+    }
+
+
+def index_json(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `CollectionInfo.index`."""
+    shown = ("vectors", "indexed", "tail", "dead", "memory_bytes", "filter_bytes", "file_bytes", "action", "progress")
+    last = detail["last"]
+    told = last and {key: last[key] for key in ("action", "rows", "seconds")} | {"finished_at": timestamp(last["at"])}
+    return {key: detail[key] for key in shown} | {"last": told}

@@ -1,0 +1,88 @@
+"""Work on a whole catalogue, the same whether a command owns the directory or asks its server: JSON-ready answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from index.embedded.catalogue import Catalogue
+from index.errors import CollectionNotFound
+from service.imports.sources.vectors import Block, VectorFileError, open_vectors
+
+# Rows, or bytes, done and in all.
+Progress = Callable[[int, int], None]
+Model = Mapping[str, Any]
+
+
+def snapshot(catalogue: Catalogue, file: Path, *, force: bool, progress: Progress | None = None) -> dict[str, Any]:
+    """Writes a snapshot; what it holds. Raises SnapshotExists, StorageFull, StoreCorrupt, OSError."""
+    return {"file": str(file), **asdict(catalogue.snapshot(file, force=force, progress=progress))}
+
+
+def verify(catalogue: Catalogue) -> dict[str, Any]:
+    """Checks everything; `findings` is empty when all is well."""
+    began = time.monotonic()
+    items = sum(info.count for info in catalogue.infos())
+    findings = [{"subject": each.subject, "problem": each.problem} for each in catalogue.verify()]
+    return {"items": items, "findings": findings, "seconds": round(time.monotonic() - began, 3)}
+
+
+def import_vectors(
+    catalogue: Catalogue,
+    file: Path,
+    name: str,
+    *,
+    ids: Path | None = None,
+    default: Callable[[], Model],
+    foreign: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Imports a file of ready vectors into a collection, which is made where there is none.
+
+    default: model, fingerprint and dim of the service's own model; foreign: the name of another model that made the
+    vectors, whose collection is then searched by vector and id alone. Blocks before an error stay. Raises
+    VectorFileError, InvalidVector, InvalidId, ModelMismatch, StorageFull.
+    """
+    began = time.monotonic()
+    opened = open_vectors(file, ids)
+    try:
+        collection = catalogue.collection(name)
+    except CollectionNotFound:
+        model = {"model": foreign, "fingerprint": foreign, "dim": opened.dim} if foreign else dict(default())
+        if model["dim"] != opened.dim:
+            raise VectorFileError(
+                f"{file} holds vectors of {opened.dim} numbers, the model {model['model']} makes {model['dim']}: "
+                "name the model that made them with --model"
+            ) from None
+        collection, _ = catalogue.create(name, **model)
+    created = replaced = unchanged = 0
+    for block in _ahead(opened.blocks):
+        done = collection.import_vectors(
+            block.ids, block.vectors, block.metadata, fingerprint=foreign or collection.fingerprint
+        )
+        created, replaced, unchanged = created + done.created, replaced + done.replaced, unchanged + done.unchanged
+        if progress is not None:
+            progress(created + replaced + unchanged, opened.count)
+    return {
+        "source": str(file),
+        "collection": name,
+        "total": opened.count,
+        "done": created + replaced,
+        "created": created,
+        "replaced": replaced,
+        "unchanged": unchanged,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The same blocks; the next one is read while the caller works on the last."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read-vectors") as pool:
+        coming = pool.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = pool.submit(next, blocks, None)
+            yield block

@@ -1,0 +1,43 @@
+"""What the store's tests share: vectors from a number, and entries around them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from index.embedded.catalogue import Catalogue
+from index.embedded.collection import EmbeddedCollection
+from index.types import Entry, Media
+
+DIM = 64
+MODEL = {"model": "test", "fingerprint": "test-1", "dim": DIM}
+
+
+def vector(seed: int, dim: int = DIM) -> npt.NDArray[np.float32]:
+    """The same unit vector for the same number."""
+    raw = np.random.default_rng(seed).standard_normal(dim)
+    return (raw / np.linalg.norm(raw)).astype(np.float32)
+
+
+def entry(id: str, seed: int, data: bytes | None = None, **metadata: Any) -> Entry:
+    """An entry with the vector of `seed`, and an original where there is data."""
+    media = None if data is None else Media(4, 3, "png", len(data), hashlib.sha256(data).hexdigest())
+    return Entry(id, vector(seed), metadata, media, None if data is None else b"thumb" + data, data)
+
+
+def default(catalogue: Catalogue) -> EmbeddedCollection:
+    """The collection the tests write to."""
+    return catalogue.create("default", **MODEL)[0]
+
+
+def put(collection: EmbeddedCollection, *entries: Entry) -> None:
+    collection.upsert(entries, fingerprint=collection.fingerprint)
+
+
+def originals(directory: Path) -> set[str]:
+    """The sha256 of every original on disk."""
+    return {path.name for path in (directory / "originals").rglob("*") if path.is_file()}

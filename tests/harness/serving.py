@@ -1,0 +1,39 @@
+"""Tests that speak HTTP speak to the real command: a process, a port and a data directory of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.harness.process import ROOT, ServerProcess, clean_environment, command, free_port
+
+__all__ = ["ROOT", "Server", "clean_environment", "command", "free_port"]
+
+
+class Server(ServerProcess):
+    """A running `lookalike serve`. `client` is an httpx client with its address as base."""
+
+    def __init__(self, data_dir: Path, model_dir: Path, env: Mapping[str, str] | None = None) -> None:
+        super().__init__(data_dir, model_dir, env)
+        self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    def put(self, collection: str, id: str, image: bytes, metadata: str = "{}") -> httpx.Response:
+        """PUT of one item, as multipart."""
+        return self.client.put(
+            f"/v1/collections/{collection}/items/{id}", files={"image": ("image", image)}, data={"metadata": metadata}
+        )
+
+    def search(self, collection: str, image: bytes, **fields: Any) -> httpx.Response:
+        """POST of one picture to /search, as multipart."""
+        return self.client.post(
+            f"/v1/collections/{collection}/search",
+            files={"image": ("image", image)},
+            data={key: str(value) for key, value in fields.items()},
+        )
+
+    def close(self) -> None:
+        self.client.close()
+        super().close()

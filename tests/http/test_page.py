@@ -1,0 +1,252 @@
+"""The page in a real browser against a real server: every way to ask, every kind of answer."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.conftest import StartServer, absent
+from tests.harness.serving import ROOT, Server
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def picture(seed: int) -> bytes:
+    """A PNG of coloured shapes, 300 pixels a side; of the seeds used here no two score above 0.91."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", (300, 300), tuple(random.integers(0, 256, 3).tolist()))
+    pen = ImageDraw.Draw(image)
+    for _ in range(1 + seed % 5 * 6):
+        x, y, radius = random.integers(0, 300, 3).tolist()
+        radius = 10 + radius // 4
+        colour = tuple(random.integers(0, 256, 3).tolist())
+        if seed % 3 == 0:
+            pen.line((x, y, 300 - y, x), fill=colour, width=radius // 2)
+        else:
+            shape = pen.rectangle if seed % 2 else pen.ellipse
+            shape((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        absent("no Chromium here: run scripts/system-packages")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def shop(module_server: StartServer) -> Server:
+    """A server whose collection `shapes` holds eight pictures and takes only close ones for look-alikes."""
+    server = module_server()
+    assert server.client.put("/v1/collections/shapes").status_code == 201
+    assert server.client.patch("/v1/collections/shapes", json={"score_threshold": 0.95}).status_code == 200
+    for seed in range(8):
+        metadata = json.dumps({"name": f"shape <b>number</b> {seed}"})
+        assert server.put("shapes", f"shape-{seed}", picture(seed), metadata).status_code == 201
+    return server
+
+
+@pytest.fixture
+def page(browser: Browser, shop: Server) -> Iterator[Page]:
+    """The page, opened. At the end nothing may have gone to another host, and the browser complained of nothing."""
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    page = context.new_page()
+    asked: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    # The browser itself logs answers that are errors; everything else would be ours.
+    page.on(
+        "console",
+        lambda message: (
+            complaints.append(message.text)
+            if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource")
+            else None
+        ),
+    )
+    page.goto(f"{shop.url}/?collection=shapes")
+    expect(page.locator("#count")).to_have_text("8 pictures")
+    yield page
+    context.close()
+    assert asked and all(url.startswith((shop.url, f"blob:{shop.url}")) for url in asked)
+    assert complaints == []
+
+
+def upload(page: Page, content: bytes, name: str = "mine.png") -> None:
+    page.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": content})
+
+
+def test_an_uploaded_picture_shows_its_like_with_score_and_name(page: Page) -> None:
+    """The nearest comes first, named by its metadata as text, with a thumbnail that loads and a score of one."""
+    upload(page, picture(3))
+    expect(page.locator("main")).to_have_attribute("data-state", "answered")
+    first = page.locator(".card").first
+    expect(first.locator(".name")).to_have_text("shape <b>number</b> 3")
+    expect(first.locator(".score")).to_have_text("1.00")
+    page.wait_for_function("() => document.querySelector('.card img').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('#preview').naturalWidth === 300")
+    expect(page.locator("#live")).to_contain_text("1.00")
+
+
+def test_a_strange_picture_is_told_to_have_no_like(page: Page) -> None:
+    """No match names the best score and the threshold; the nearest can still be seen."""
+    upload(page, picture(77))
+    expect(page.get_by_role("heading", name="No similar images")).to_be_visible()
+    expect(page.locator("#none-text")).to_contain_text("needs 0.95 here (set for this collection)")
+    expect(page.locator(".card")).to_have_count(0)
+    page.get_by_role("button", name="Show the nearest anyway").click()
+    expect(page.locator(".card:not(.waiting)")).to_have_count(8)
+    expect(page.locator("#summary")).to_contain_text("8 nearest pictures")
+
+
+def test_a_refused_file_is_told_in_the_services_words(page: Page) -> None:
+    """The problem's title and detail are shown as an alert, and the next picture works."""
+    upload(page, b"not a picture at all", "notes.png")
+    alert = page.get_by_role("alert")
+    expect(alert).to_be_visible()
+    expect(alert.locator("h3")).to_have_text("Not a picture of an accepted kind")
+    expect(alert.locator("p")).not_to_be_empty()
+    upload(page, picture(1))
+    expect(alert).to_be_hidden()
+    expect(page.locator(".card:not(.waiting) .name")).to_have_text("shape <b>number</b> 1")
+
+
+def test_a_service_that_is_away_is_told_and_can_be_asked_again(page: Page) -> None:
+    """A lost connection is an error with a way to try again, not an endless wait."""
+    page.route("**/search", lambda route: route.abort())
+    upload(page, picture(2))
+    expect(page.get_by_role("alert")).to_contain_text("The service does not answer")
+    page.unroute("**/search")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".card .name").first).to_have_text("shape <b>number</b> 2")
+
+
+def test_find_similar_follows_an_item_and_back_returns(page: Page) -> None:
+    """An item's look-alikes leave the item out, stand in the address, and the way back leads to the picture again."""
+    upload(page, picture(5))
+    page.get_by_role("button", name="Find similar to shape <b>number</b> 5").click()
+    expect(page.get_by_role("heading", name="No similar images")).to_be_visible()
+    assert "similar=shape-5" in page.url
+    expect(page.locator("#caption")).to_have_text("shape-5")
+    page.reload()
+    expect(page.locator("#caption")).to_have_text("shape-5")
+    page.go_back()
+    upload(page, picture(5))
+    page.get_by_role("button", name="Find similar to shape <b>number</b> 5").click()
+    expect(page.locator("#caption")).to_have_text("shape-5")
+    page.go_back()
+    expect(page.locator("#caption")).to_have_text("mine.png")
+    expect(page.locator(".card .name").first).to_have_text("shape <b>number</b> 5")
+
+
+def test_the_keyboard_is_enough(page: Page) -> None:
+    """Tab reaches the picture's button, Enter opens it, and from the answer the way goes on with Tab and Enter."""
+    page.locator("#collection").focus()
+    while not page.evaluate("document.activeElement.id === 'file'"):
+        assert not page.evaluate("document.activeElement === document.body"), "the file input is not in the tab order"
+        page.keyboard.press("Tab")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files({"name": "mine.png", "mimeType": "image/png", "buffer": picture(4)})
+    expect(page.locator(".card:not(.waiting)")).to_have_count(1)
+    page.locator("#file").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Find similar to shape <b>number</b> 4")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#caption")).to_have_text("shape-4")
+    expect(page.locator("#results")).to_be_focused()
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_picture_can_be_dropped_or_pasted(page: Page, way: str) -> None:
+    """Dropping a file anywhere, or pasting one, asks about it."""
+    page.evaluate(
+        """([way, bytes]) => {
+            const carried = new DataTransfer();
+            carried.items.add(new File([new Uint8Array(bytes)], "carried.png", { type: "image/png" }));
+            document.body.dispatchEvent(way === "drop"
+                ? new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true })
+                : new ClipboardEvent("paste", { clipboardData: carried, bubbles: true }));
+        }""",
+        [way, list(picture(6))],
+    )
+    expect(page.locator("#caption")).to_have_text("carried.png")
+    expect(page.locator(".card .name").first).to_have_text("shape <b>number</b> 6")
+
+
+def test_another_collection_answers_the_same_picture(page: Page) -> None:
+    """Picking a collection asks it about the picture at hand; an empty one says that it has nothing to compare."""
+    upload(page, picture(0))
+    expect(page.locator(".card:not(.waiting)")).to_have_count(1)
+    page.locator("#collection").select_option("default")
+    expect(page.locator("#none-text")).to_have_text("There is nothing in this collection to compare with yet.")
+    expect(page.locator("#count")).to_have_text("0 pictures")
+
+
+def test_the_count_grows_while_pictures_are_imported(browser: Browser, shop: Server) -> None:
+    """An open page shows a collection growing without being reloaded."""
+    assert shop.client.put("/v1/collections/growing").status_code == 201
+    page = browser.new_page()
+    page.goto(f"{shop.url}/?collection=growing")
+    expect(page.locator("#count")).to_have_text("0 pictures")
+    for number in range(3):
+        assert shop.put("growing", f"item-{number}", picture(number)).status_code == 201
+    expect(page.locator("#count")).to_have_text("3 pictures", timeout=20_000)
+    page.close()
+    assert shop.client.delete("/v1/collections/growing").status_code == 204
+
+
+@pytest.mark.parametrize("width", [360, 768, 1440])
+def test_no_width_scrolls_sideways(page: Page, width: int) -> None:
+    """From a phone to a desktop the answer fits the window."""
+    page.set_viewport_size({"width": width, "height": 800})
+    upload(page, picture(77))
+    page.get_by_role("button", name="Show the nearest anyway").click()
+    expect(page.locator(".card:not(.waiting)")).to_have_count(8)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_every_picture_and_control_has_a_name(page: Page) -> None:
+    """Nothing visible is nameless to a screen reader."""
+    upload(page, picture(2))
+    expect(page.locator(".card:not(.waiting)")).to_have_count(1)
+    nameless = page.evaluate(
+        """() => Array.from(document.querySelectorAll("img:not([hidden]), button, input, select"))
+            .filter((each) => !(each.alt || each.getAttribute("aria-label") || each.textContent.trim()
+                || Array.from(each.labels ?? []).some((label) => label.textContent.trim())))
+            .map((each) => each.outerHTML)"""
+    )
+    assert nameless == []
+
+
+def test_the_page_is_whole_without_inline_code() -> None:
+    """Nothing inline and nothing from elsewhere, so that the strictest content policy holds."""
+    html = (ROOT / "service" / "web" / "index.html").read_text()
+    assert "<style" not in html and " style=" not in html and " onclick" not in html and "https://" not in html
+    assert html.count("<script") == 1 and 'src="/static/app.js"' in html

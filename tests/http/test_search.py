@@ -1,0 +1,201 @@
+"""Searches over real HTTP: every way to ask, thresholds and their source, "no similar images" as the contract says."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import StartServer
+from tests.harness.pictures import encoded, jpeg, pixels
+from tests.harness.serving import Server
+
+COUNT = 12
+PATH = "/v1/collections/default"
+
+
+@pytest.fixture(scope="module")
+def running(module_server: StartServer) -> Server:
+    server = module_server()
+    for number in range(COUNT):
+        metadata = f'{{"n": {number}, "brand": "{"acme" if number % 3 else "other"}", "size": ["S", "M"]}}'
+        assert server.put("default", f"i{number}", jpeg(number), metadata).status_code == 201
+    return server
+
+
+def query(running: Server, **asked: Any) -> dict[str, Any]:
+    response = running.client.post(f"{PATH}/query", json={"score_threshold": -1, **asked})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [result["id"] for result in answer["results"]]
+
+
+def vectors(running: Server, *pictures: bytes) -> np.ndarray[Any, Any]:
+    texts = ["data:image/jpeg;base64," + base64.b64encode(each).decode() for each in pictures]
+    answer = running.client.post("/v1/embeddings", json={"input": texts}).json()
+    return np.array([each["embedding"] for each in answer["data"]])
+
+
+def test_an_upload_finds_itself_first_with_a_cosine_of_one(running: Server) -> None:
+    answer = running.search("default", jpeg(4), limit=3, score_threshold=-1).json()
+    assert ids(answer)[0] == "i4" and answer["results"][0]["score"] == pytest.approx(1, abs=2e-4)
+    assert answer["results"][0]["thumbnail_url"] == f"{PATH}/items/i4/thumbnail"
+    assert answer["best_score"] == answer["results"][0]["score"]
+    assert (answer["no_match"], answer["message"], answer["filtered_count"]) == (False, None, COUNT)
+    assert "group" not in answer["results"][0]
+    took = answer["took_ms"]
+    assert took["total"] >= took["decode"] + took["embed"] + took["search"] - 0.01
+    assert answer["model"].startswith("resnet50")
+
+
+def test_scores_are_the_cosines_of_the_embeddings(running: Server) -> None:
+    stored = vectors(running, *(jpeg(number) for number in range(COUNT)))
+    assert np.linalg.norm(stored, axis=1) == pytest.approx(np.ones(COUNT), abs=1e-5)
+    probe = vectors(running, jpeg(77))[0]
+    answer = running.search("default", jpeg(77), limit=100, score_threshold=-1).json()
+    scores = {result["id"]: result["score"] for result in answer["results"]}
+    for number in range(COUNT):
+        assert scores[f"i{number}"] == pytest.approx(float(stored[number] @ probe), abs=2e-4)
+    assert sorted(scores.values(), reverse=True) == list(scores.values())
+
+
+def test_form_raw_base64_and_data_uri_give_one_answer(running: Server) -> None:
+    data = jpeg(70)
+    text = base64.b64encode(data).decode()
+    form = running.search("default", data, limit=5, score_threshold=-1).json()
+    raw = running.client.post(
+        f"{PATH}/search",
+        params={"limit": 5, "score_threshold": -1},
+        content=data,
+        headers={"content-type": "image/jpeg"},
+    ).json()
+    plain = query(running, image_base64=text, limit=5)
+    uri = query(running, image_base64=f"data:image/jpeg;base64,{text}", limit=5)
+    assert form["results"] == raw["results"] == plain["results"] == uri["results"]
+
+
+def test_a_vector_asks_what_its_picture_asks(running: Server) -> None:
+    vector = vectors(running, jpeg(70))[0]
+    asked = query(running, vector=(vector * 7).tolist(), limit=5)
+    assert ids(asked) == ids(running.search("default", jpeg(70), limit=5, score_threshold=-1).json())
+
+
+def test_an_item_is_left_out_of_its_own_look_alikes(running: Server) -> None:
+    by_query = query(running, id="i3", limit=100)
+    similar = running.client.get(f"{PATH}/items/i3/similar", params={"limit": 100, "score_threshold": -1}).json()
+    assert len(ids(by_query)) == COUNT - 1 and "i3" not in ids(by_query)
+    assert by_query["results"] == similar["results"]
+    assert by_query["best_score"] == by_query["results"][0]["score"] < 0.9999
+
+
+def test_liked_and_disliked_items_make_the_mean_the_contract_names(running: Server) -> None:
+    stored = vectors(running, *(jpeg(number) for number in range(COUNT)))
+    wanted = stored[[1, 2]].mean(axis=0) - stored[[5]].mean(axis=0)
+    wanted /= np.linalg.norm(wanted)
+    answer = query(running, positive=["i1", "i2"], negative=["i5"], limit=100)
+    assert not {"i1", "i2", "i5"} & set(ids(answer))
+    for result in answer["results"]:
+        assert result["score"] == pytest.approx(float(stored[int(result["id"][1:])] @ wanted), abs=2e-4)
+
+
+def test_likes_that_cancel_out_are_invalid(running: Server) -> None:
+    response = running.client.post(f"{PATH}/query", json={"positive": ["i1"], "negative": ["i1"]})
+    assert (response.status_code, response.json()["type"]) == (422, "/problems/invalid-request")
+
+
+def test_the_request_threshold_beats_the_collections_which_beats_the_models(running: Server) -> None:
+    model = running.client.get("/v1/info").json()["model"]["default_threshold"]
+
+    def source(**fields: Any) -> tuple[float, str]:
+        answer = running.search("default", jpeg(70), **fields).json()
+        return answer["score_threshold"], answer["threshold_source"]
+
+    assert source() == (model, "model_default")
+    described = running.client.patch(PATH, json={"score_threshold": 0.5}).json()
+    assert (described["score_threshold"], described["threshold_source"]) == (0.5, "collection")
+    assert source() == (0.5, "collection")
+    assert source(score_threshold=0.9) == (0.9, "request")
+    described = running.client.patch(PATH, json={"score_threshold": None}).json()
+    assert (described["score_threshold"], described["threshold_source"]) == (model, "model_default")
+
+
+def test_no_match_is_an_answer_with_the_best_score(running: Server) -> None:
+    answer = running.search(
+        "default", encoded(pixels(5, (224, 224)).convert("L"), "PNG"), score_threshold=0.9999
+    ).json()
+    assert (answer["results"], answer["no_match"], answer["message"]) == ([], True, "no similar images")
+    assert -1 <= answer["best_score"] < 0.9999
+    assert answer["score_threshold"] == 0.9999
+
+
+def test_nothing_to_search_is_no_match_without_a_score(running: Server) -> None:
+    nothing = {"must": [{"key": "n", "match": 99}]}
+    answer = query(running, id="i1", filter=nothing)
+    assert (answer["no_match"], answer["best_score"], answer["filtered_count"]) == (True, None, 0)
+    only = query(running, id="i1", filter={"must": [{"key": "n", "match": 1}]})
+    assert (only["no_match"], only["best_score"], only["filtered_count"]) == (True, None, 1)
+
+
+def test_an_offset_past_the_end_is_not_no_match(running: Server) -> None:
+    answer = query(running, id="i1", offset=50)
+    assert (answer["results"], answer["no_match"], answer["message"]) == ([], False, None)
+
+
+def test_pages_follow_each_other(running: Server) -> None:
+    whole = ids(query(running, id="i1", limit=9))
+    assert ids(query(running, id="i1", limit=4)) + ids(query(running, id="i1", limit=5, offset=4)) == whole
+
+
+def test_filters_narrow_the_search_and_are_counted(running: Server) -> None:
+    wanted = {"must": [{"key": "brand", "match": "acme"}], "must_not": [{"key": "n", "range": {"lt": 5}}]}
+    answer = query(running, id="i1", filter=wanted, limit=100)
+    assert set(ids(answer)) == {"i5", "i7", "i8", "i10", "i11"}
+    assert answer["filtered_count"] == 5
+    either = {"should": [{"key": "n", "any": [0, 2]}, {"key": "size", "match": "XL"}]}
+    assert set(ids(query(running, id="i1", filter=either))) == {"i0", "i2"}
+
+
+def test_groups_give_their_best_item(running: Server) -> None:
+    answer = query(running, vector=vectors(running, jpeg(70))[0].tolist(), group_by="brand", limit=5)
+    assert sorted(result["group"] for result in answer["results"]) == ["acme", "other"]
+    everyone = query(running, vector=vectors(running, jpeg(70))[0].tolist(), limit=100)
+    for result in answer["results"]:
+        best = next(each for each in everyone["results"] if each["metadata"]["brand"] == result["group"])
+        assert result["id"] == best["id"]
+
+
+def test_a_crop_searches_that_part(running: Server) -> None:
+    half = pixels(70, (400, 300))
+    cropped = half.crop((200, 0, 400, 300))
+    part = running.search("default", encoded(half, "PNG"), crop="0.5,0,1,1", score_threshold=-1).json()
+    itself = running.search("default", encoded(cropped, "PNG"), score_threshold=-1).json()
+    assert ids(part) == ids(itself)
+    assert part["best_score"] == pytest.approx(itself["best_score"], abs=0.02)
+
+
+def test_a_batch_answers_in_order_and_a_bad_query_spoils_no_other(running: Server) -> None:
+    queries = [{"id": "i1", "limit": 2}, {"id": "none"}, {"nonsense": 1}, {"id": "i2", "limit": 1}]
+    answers = running.client.post(f"{PATH}/query/batch", json={"queries": queries}).json()["responses"]
+    assert (
+        answers[0]["results"]
+        == query(running, id="i1", limit=2, score_threshold=answers[0]["score_threshold"])["results"]
+    )
+    assert [answers[1]["type"], answers[2]["type"]] == ["/problems/not-found", "/problems/invalid-request"]
+    assert len(answers[3]["results"]) <= 1 and answers[3]["filtered_count"] == COUNT
+
+
+def test_embeddings_speak_openais_shape_in_both_encodings(running: Server) -> None:
+    text = base64.b64encode(jpeg(3)).decode()
+    plain = running.client.post("/v1/embeddings", json={"input": text, "model": "resnet50"}).json()
+    packed = running.client.post("/v1/embeddings", json={"input": [text], "encoding_format": "base64"}).json()
+    assert (plain["object"], plain["data"][0]["object"], plain["data"][0]["index"]) == ("list", "embedding", 0)
+    vector = np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4")
+    assert vector.shape == (2048,) and np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(plain["data"][0]["embedding"], vector, atol=1e-6)
+    assert plain["usage"] == {"prompt_tokens": 0, "total_tokens": 0}

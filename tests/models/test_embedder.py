@@ -1,0 +1,169 @@
+"""Embedding: unit rows in order from any thread, or an error."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from models import artefact, golden
+from models.backbones.resnet50.graph import INPUT, OUTPUT, build_graph
+from models.backbones.resnet50.weights import Convolution, Network
+from models.errors import ArtefactCorrupt, DeviceUnavailable, EmbeddingInvalid
+from models.pictures.image import decode
+from models.runtimes.histogram import HistogramEmbedder
+from models.runtimes.onnxruntime import BUCKETS, OnnxEmbedder, bucketed, unit_rows, wanted_providers
+from tests.conftest import Photos
+from tests.harness.networks import noise_pictures, tiny_network
+
+
+@pytest.fixture(scope="module")
+def fp32(model_dir: Path) -> OnnxEmbedder:
+    return OnnxEmbedder(artefact.find(model_dir, precision="fp32"), threads=1)
+
+
+@pytest.fixture(scope="module")
+def int8(model_dir: Path) -> OnnxEmbedder:
+    return OnnxEmbedder(artefact.build(model_dir, precision="int8"), threads=1)
+
+
+def test_the_published_network_gives_the_golden_embedding(fp32: OnnxEmbedder) -> None:
+    """The embedding of the generated picture is the one in the repository: cosine at least 0.9999."""
+    found = fp32.embed(golden.golden_picture()[None])[0]
+    expected = golden.stored_golden("fp32")
+    assert found @ expected / np.linalg.norm(expected) >= 0.9999
+
+
+def test_a_batch_is_its_pictures_one_by_one(int8: OnnxEmbedder) -> None:
+    """Order is kept, rows have unit length, and a neighbour in the batch changes nothing."""
+    pixels = np.stack(list(noise_pictures(5)))
+    together = int8.embed(pixels)
+    assert together.shape == (5, int8.dim)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(together, np.concatenate([int8.embed(each[None]) for each in pixels]), atol=1e-6)
+    assert int8.embed(pixels[:0]).shape == (0, int8.dim)
+
+
+def test_threads_share_one_session(int8: OnnxEmbedder) -> None:
+    """Concurrent callers get the same as one after the other."""
+    pictures = [each[None] for each in noise_pictures(8)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(int8.embed, pictures))
+    for found, picture in zip(together, pictures, strict=True):
+        np.testing.assert_allclose(found, int8.embed(picture), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((1, 224, 224, 3), np.float32),
+        np.zeros((224, 224, 3), np.uint8),
+        np.zeros((1, 3, 224, 224), np.uint8),
+    ],
+)
+def test_other_shapes_and_types_are_refused(int8: OnnxEmbedder, pixels: np.ndarray) -> None:
+    """A programming error is told as such, before the runtime sees it."""
+    with pytest.raises(ValueError, match="expected uint8"):
+        int8.embed(pixels)
+
+
+def test_a_zero_embedding_is_zero_in_the_graph_and_an_error_outside() -> None:
+    """A network whose features all vanish gives zeros, not NaN, and the embedder refuses them."""
+    dead = {
+        name: Convolution(np.zeros_like(layer.kernel), np.zeros_like(layer.bias))
+        for name, layer in tiny_network().convolutions.items()
+    }
+    model = build_graph(Network(dead, (0.0, 0.0, 0.0), late_stride=False, source="zero"))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run([OUTPUT], {INPUT: np.stack(list(noise_pictures(2)))})[0]
+    assert (found == 0).all()
+    with pytest.raises(EmbeddingInvalid, match="picture 0, 1 of the batch"):
+        unit_rows(found)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, np.nan, np.inf])
+def test_rows_that_are_no_unit_vectors_are_named(value: float) -> None:
+    """Zero, short, NaN and infinite rows are all refused."""
+    rows = np.eye(4, dtype=np.float32)
+    rows[2, 2] = value
+    with pytest.raises(EmbeddingInvalid, match="picture 2 of the batch"):
+        unit_rows(rows)
+
+
+def test_a_kernel_that_computes_something_else_is_refused_at_start(model_dir: Path) -> None:
+    """The golden embedding of another artefact stands for a machine whose int8 kernel saturates: it must not start."""
+    built = artefact.build(model_dir, precision="int8")
+    turned = golden.unpack(built.golden)[::-1].copy()
+    with pytest.raises(ArtefactCorrupt, match="LOOKALIKE_PRECISION=fp32"):
+        OnnxEmbedder(replace(built, golden=golden.pack(turned)), threads=1)
+
+
+def test_a_file_that_is_no_model_is_one_line(model_dir: Path, tmp_path: Path) -> None:
+    """The runtime's own error is folded into ours."""
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"not a graph")
+    with pytest.raises(ArtefactCorrupt, match="does not load") as caught:
+        OnnxEmbedder(replace(artefact.find(model_dir, precision="fp32"), path=path), threads=1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this machine has CUDA")
+def test_cuda_is_refused_or_replaced_where_there_is_none(model_dir: Path) -> None:
+    """Asked for by name it is an error that says what to do; with auto the CPU takes over and says so."""
+    built = artefact.find(model_dir, precision="fp32")
+    with pytest.raises(DeviceUnavailable, match="LOOKALIKE_DEVICE=cpu"):
+        OnnxEmbedder(built, threads=1, device="cuda")
+    assert OnnxEmbedder(built, threads=1, device="auto").providers == ["CPUExecutionProvider"]
+
+
+def test_providers_are_asked_for_best_first(tmp_path: Path) -> None:
+    """TensorRT before CUDA before the CPU, TensorRT only where it may keep its engines."""
+    gpu = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert wanted_providers(gpu, "cpu") == ["CPUExecutionProvider"]
+    assert [name for name, *_ in wanted_providers(gpu, "cuda")[:-1]] == ["CUDAExecutionProvider"]
+    first, second, last = wanted_providers(gpu, "auto", tmp_path)
+    assert (first[0], second[0], last) == (gpu[0], gpu[1], gpu[2])
+    assert first[1]["trt_engine_cache_path"] == str(tmp_path)
+    assert wanted_providers(gpu[1:], "cuda", tmp_path)[0][0] == gpu[1]
+
+
+@pytest.mark.parametrize("count", [1, 3, 64, 65, 130])
+def test_buckets_hold_every_picture_once(count: int) -> None:
+    """Batches have planned sizes only, and cutting the padding off gives the pictures back in order."""
+    pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+    parts = list(bucketed(pixels, BUCKETS))
+    assert all(len(part) in BUCKETS for part in parts)
+    assert np.array_equal(np.concatenate(parts)[:count], pixels)
+
+
+def test_half_precision_stays_within_its_rounding(model_dir: Path, fp32: OnnxEmbedder) -> None:
+    """fp16 shares fp32's fingerprint, so it must share its vectors: cosine above 0.9999."""
+    half = OnnxEmbedder(artefact.build(model_dir, precision="fp16"), threads=1)
+    pixels = np.stack([golden.golden_picture(), *noise_pictures(2)])
+    assert half.fingerprint == fp32.fingerprint
+    assert (half.embed(pixels) * fp32.embed(pixels)).sum(1).min() > 0.9999
+
+
+@pytest.mark.slow
+def test_int8_stays_close_on_real_photographs(photos: Photos, fp32: OnnxEmbedder, int8: OnnxEmbedder) -> None:
+    """Photographs that no range was recorded on: mean cosine to fp32 at least 0.997, the worst at least 0.96."""
+    chosen = photos("groceries", "queries", 20) + photos("clothing", "queries", 20)
+    pixels = np.stack([decode(photo.read()).pixels for photo in chosen])
+    cosines = (fp32.embed(pixels) * int8.embed(pixels)).sum(1)
+    assert cosines.mean() >= 0.997
+    assert cosines.min() >= 0.96
+
+
+def test_the_histogram_embedder_tells_colours_apart() -> None:
+    """The small embedder of the tests keeps the same contract: unit rows, deterministic, near for near pictures."""
+    embedder = HistogramEmbedder()
+    red, blue = (np.full((224, 224, 3), colour, np.uint8) for colour in ((200, 10, 10), (10, 10, 200)))
+    one, other, again = embedder.embed(np.stack([red, blue, red]))
+    assert one.shape == (embedder.dim,)
+    assert one @ again == pytest.approx(1)
+    assert one @ other == pytest.approx(0)
