@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -332,7 +332,7 @@ def test_a_removed_collection_takes_nothing(catalogue: Catalogue, collection: Em
     catalogue.drop("default")
     fresh = default(catalogue)
     put(fresh, entry("b", 2))
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: put(collection, entry("c", 3)),
         lambda: collection.import_vectors(["c"], vector(3)[None], fingerprint="test-1"),
         lambda: collection.merge_metadata("a", {"n": 1}),

@@ -93,7 +93,8 @@ def test_death_at_a_failpoint(tmp_path: Path, name: str, left: int) -> None:
         if line == "done":
             before = dict(after)
         else:
-            run(*json.loads(line), after)
+            kind, ids, seeds = json.loads(line)
+            run(kind, ids, seeds, after)
     catalogue = Catalogue.open(tmp_path, policy=POLICY)
     collection = default(catalogue)
     there = {item.id: int(item.metadata["n"]) for item in collection.scan(limit=1000).items}

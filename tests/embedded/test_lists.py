@@ -28,7 +28,7 @@ def made(number: int) -> tuple[Lists, np.ndarray]:
     quantizer.add(centroids)
     ivf = faiss.IndexIVFRaBitQ(quantizer, AXES, number, faiss.METRIC_L2, True, 1)
     ivf.own_fields = True
-    quantizer.this.disown()
+    quantizer.this.disown()  # type: ignore[attr-defined]
     return Lists(transform, ivf), centroids
 
 

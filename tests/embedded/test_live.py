@@ -269,7 +269,8 @@ def clustered(count: int, dim: int) -> npt.NDArray[np.float32]:
     rng = np.random.default_rng(5)
     centres = rng.standard_normal((300, dim), dtype=np.float32)
     rows = centres[rng.integers(0, 300, count)] + 0.8 * rng.standard_normal((count, dim), dtype=np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit_rows: npt.NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit_rows
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ def test_damaged_vector_is_not_served(tmp_path: Path) -> None:
     catalogue.close()
     raw = apsw.Connection(str(tmp_path / "catalogue.db"))
     (blob,) = raw.execute("SELECT data FROM vectors ORDER BY vid DESC LIMIT 1").fetchone()  # type: ignore[misc]
-    raw.execute("UPDATE vectors SET data = ? WHERE data = ?", (b"\x01" + bytes(blob)[1:], blob))  # type: ignore[arg-type]
+    raw.execute("UPDATE vectors SET data = ? WHERE data = ?", (b"\x01" + bytes(blob)[1:], blob))
     raw.close()
     catalogue = Catalogue.open(tmp_path)
     collection = default(catalogue)

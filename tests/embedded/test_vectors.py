@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import threading
@@ -23,7 +24,8 @@ PRINT = "histogram-1"
 
 def unit(count: int, seed: int = 0, dim: int = DIM) -> np.ndarray:
     rows = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit_rows: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit_rows
 
 
 def filled(directory: Path, count: int = 300) -> np.ndarray:
@@ -281,7 +283,7 @@ class ignored_limit_signal:
     def __exit__(self, *_: object) -> None:
         import signal
 
-        signal.signal(signal.SIGXFSZ, self.before)  # type: ignore[arg-type]
+        signal.signal(signal.SIGXFSZ, self.before)
 
 
 @settings(deadline=None, max_examples=40)
@@ -328,9 +330,9 @@ def test_rows_are_read_ahead_where_they_fit_and_until_told_to_stop(tmp_path: Pat
     with VectorFile.create(tmp_path / "v", dim=DIM, fingerprint="f") as file:
         file.append(np.arange(1, 50_001), np.ones((50_000, DIM), np.float16))
         size = 50_000 * DIM * 2
-        asked: list[None] = []
-        assert file.warm(room=size, stopped=lambda: bool(asked.append(None))) >= size
-        assert len(asked) > 1
+        asked = itertools.count()
+        assert file.warm(room=size, stopped=lambda: next(asked) < 0) >= size
+        assert next(asked) > 1
         assert file.warm(room=size - 1, stopped=lambda: False) == 0
         assert file.warm(room=size, stopped=lambda: True) == 0
         (tmp_path / "v" / "rows").rename(tmp_path / "elsewhere")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,15 @@ from index.embedded.collection import EmbeddedCollection
 from index.types import Entry, Media
 
 DIM = 64
-MODEL = {"model": "test", "fingerprint": "test-1", "dim": DIM}
+
+
+class Model(TypedDict):
+    model: str
+    fingerprint: str
+    dim: int
+
+
+MODEL = Model(model="test", fingerprint="test-1", dim=DIM)
 
 
 def vector(seed: int, dim: int = DIM) -> npt.NDArray[np.float32]:

@@ -19,7 +19,7 @@ def tiny_network(seed: int = 0, *, late_stride: bool = False, width: int = 4) ->
         return Convolution(kernel.astype(np.float32), rng.normal(0, 0.1, outgoing).astype(np.float32))
 
     stem = layer(width, 3, 7)
-    layers = {"conv1": Convolution(stem.kernel / 64, stem.bias)}
+    layers = {"conv1": Convolution((stem.kernel / 64).astype(np.float32), stem.bias)}
     incoming = width
     for stage, blocks in STAGES.items():
         inner = width << (stage - 2)

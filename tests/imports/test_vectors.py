@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,8 +32,8 @@ def rows(file: Path, ids: Path | None = None) -> tuple[list[str], Any, list[Any]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_an_array_is_read_in_blocks_with_its_row_numbers_as_ids(tmp_path: Path, dtype: type) -> None:
-    array = vectors(BLOCK + 3).astype(dtype)
+def test_an_array_is_read_in_blocks_with_its_row_numbers_as_ids(tmp_path: Path, dtype: type[np.floating[Any]]) -> None:
+    array: npt.NDArray[np.floating[Any]] = vectors(BLOCK + 3).astype(dtype)
     np.save(tmp_path / "v.npy", array)
     opened = open_vectors(tmp_path / "v.npy")
     assert (opened.count, opened.dim) == (BLOCK + 3, 4)
