@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -63,10 +62,10 @@ def open_vectors(file: Path, ids: Path | None = None) -> VectorFile:
 
 def _open_npy(file: Path, ids: Path | None) -> VectorFile:
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OverflowError, BadZipFile) as error:
+        array = np.lib.format.open_memmap(file, mode="r")
+    except (ValueError, EOFError, OverflowError) as error:
         raise VectorFileError(f"{file} is no .npy array ({error})") from None
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f":
+    if array.ndim != 2 or array.dtype.kind != "f":
         raise VectorFileError(f"{file} must hold floats in two dimensions, one row per vector")
     if ids is None:
         ids = next((beside for end in (".jsonl", ".txt") if (beside := file.with_suffix(end)).exists()), None)
