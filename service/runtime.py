@@ -19,8 +19,8 @@ from service.embedding.cores import usable_cores
 from service.embedding.decoder import DecoderPool
 from service.embedding.loaded import LoadedModel, Networks, on_cpu
 from service.embedding.pipeline import Crop, Embedded, Pipeline
+from service.errors import NotReady
 from service.http.admission import Admission
-from service.http.problems import NotReady
 from service.metrics import IndexGauges, Metrics
 from service.settings import Settings
 

@@ -101,21 +101,16 @@ DEBT: dict[str, set[str]] = {
     "models.runtimes.onnxruntime": {"models.backbones.resnet50.graph"},
     "service.cli.options": {"index.embedded.store.database"},
     "service.cli.upkeep": {"index.embedded.catalogue"},
-    "service.embedding.batcher": {"service.http.problems"},
-    "service.embedding.decoder": {"service.http.problems"},
-    "service.embedding.pipeline": {"service.http.problems"},
     "service.imports.background": {
         "service.cli.terminal",
-        "service.http.problems",
         "service.runtime",
         "service.sample.things",
     },
-    "service.imports.put": {"service.http.problems", "service.runtime"},
+    "service.imports.put": {"service.runtime"},
     "service.imports.targets": {"service.cli.client", "service.runtime", "service.sample.things"},
     "service.imports.upkeep": {"index.embedded.catalogue"},
-    "service.runtime": {"index.embedded.catalogue", "service.http.admission", "service.http.problems"},
-    "service.sample.fill": {"service.http.problems"},
-    "service.search.answer": {"service.http.problems", "service.http.wire", "service.runtime"},
+    "service.runtime": {"index.embedded.catalogue", "service.http.admission"},
+    "service.search.answer": {"service.http.wire", "service.runtime"},
 }
 
 

@@ -21,9 +21,9 @@ EXPECTED = frozenset(
         "models.errors.ModelsError",
         "service.cli.client.RequestFailed",
         "service.cli.client.ServerLost",
+        "service.errors.ServiceError",
         "service.imports.sources.folder.FolderError",
         "service.owner.OwnerError",
-        "service.http.problems.Problem",
         "service.settings.SettingsError",
         "service.imports.sources.vectors.VectorFileError",
     )

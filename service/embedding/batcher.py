@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.runtimes.onnxruntime import Embedder
-from service.http.problems import NotReady, Overloaded
+from service.errors import DeadlinePassed, ShuttingDown
 
 Pixels = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
@@ -138,19 +138,19 @@ class Batcher:
         entry = Waiting(network, pixels, loop.create_future(), loop, deadline)
         with self._wake:
             if self._closed:
-                raise NotReady("The service is shutting down")
+                raise ShuttingDown()
             self._line.push(entry, bulk=bulk)
             self._wake.notify()
         return entry.future
 
     def close(self) -> None:
-        """Running pictures finish, waiting ones are told `not-ready`. Blocks until the lanes have ended."""
+        """Running pictures finish, waiting ones raise ShuttingDown. Blocks until the lanes have ended."""
         with self._wake:
             self._closed = True
             left = self._line.drain()
             self._wake.notify_all()
         for entry in left:
-            entry.settle(NotReady("The service is shutting down"))
+            entry.settle(ShuttingDown())
         for thread in self._threads:
             thread.join()
 
@@ -174,7 +174,7 @@ class Batcher:
                 if batch:
                     self._busy += 1
             for entry in expired:
-                entry.settle(Overloaded(1, "The deadline passed while the picture waited; try again shortly"))
+                entry.settle(DeadlinePassed())
             if batch:
                 return batch, alone
 

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from service.errors import again
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -52,15 +54,20 @@ class SingleFlight(Generic[K, V]):
         return key in self._flights
 
     async def run(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
-        """The result of `work()`, or of the flight under way. Raises what it raises."""
+        """The result of `work()`, or of the flight under way. Raises what it raises, a fresh exception to each."""
         flight = self._flights.get(key)
         if flight is None:
             flight = _Flight(asyncio.ensure_future(_as_coroutine(work)))
             self._flights[key] = flight
             flight.task.add_done_callback(lambda task: self._landed(key, task))
+        first = flight.waiters == 0
         flight.waiters += 1
         try:
             return await asyncio.shield(flight.task)
+        except Exception as error:
+            if first:
+                raise
+            raise again(error) from error
         finally:
             flight.waiters -= 1
             if not flight.waiters and not flight.task.done():

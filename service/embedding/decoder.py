@@ -24,7 +24,7 @@ import orjson
 
 from models import errors
 from models.pictures.image import Decoded
-from service.http.problems import NotReady, Overloaded
+from service.errors import DeadlinePassed, NotReady, ShuttingDown
 
 log = logging.getLogger("lookalike.decoder")
 
@@ -160,15 +160,18 @@ class DecoderPool:
         thumbnail: bool = False,
         deadline: float = float("inf"),
     ) -> Decoded:
-        """Waits for a free worker, then for the picture. deadline: monotonic seconds. Raises ImageError, Overloaded."""
+        """Waits for a free worker, then for the picture. deadline: monotonic seconds.
+
+        Raises ImageError, DeadlinePassed, NotReady.
+        """
         if self._closed:
-            raise NotReady("The service is shutting down")
+            raise ShuttingDown()
         worker = await self._idle.get()
         if self._closed or time.monotonic() >= deadline:
             self._idle.put_nowait(worker)
             if self._closed:
-                raise NotReady("The service is shutting down")
-            raise Overloaded(1, "The deadline passed while the picture waited; try again shortly")
+                raise ShuttingDown()
+            raise DeadlinePassed()
         # A caller that goes away must not leave a worker with an unread answer: the task goes on and hands it back.
         task = asyncio.create_task(self._decode(worker, data, crop, thumbnail))
         self._keep(task)
@@ -233,7 +236,7 @@ class DecoderPool:
     async def _fresh(self) -> Worker:
         """Raises NotReady where no process can be started now."""
         if self._closed:
-            raise NotReady("The service is shutting down")
+            raise ShuttingDown()
         worker = None
         try:
             worker = self._spawn()

@@ -15,7 +15,7 @@ from service.embedding.batcher import Batcher
 from service.embedding.cache import LeastRecent, SingleFlight
 from service.embedding.decoder import DecoderPool
 from service.embedding.loaded import LoadedModel
-from service.http.problems import Overloaded
+from service.errors import DeadlinePassed
 from service.metrics import Metrics
 
 Vector = npt.NDArray[np.float32]
@@ -66,7 +66,7 @@ class Pipeline:
 
         wait: bulk work, which lets people's pictures go first. deadline: monotonic seconds. sha256: of `data`, where
         the caller has it.
-        Raises ImageError, EmbeddingInvalid, Overloaded (deadline passed), NotReady (shutting down).
+        Raises ImageError, EmbeddingInvalid, DeadlinePassed, ShuttingDown, NotReady.
         """
         key: Key = (sha256 or await digest(data), network.fingerprint, crop)
         known = self._cache.get(key)
@@ -94,7 +94,7 @@ class Pipeline:
         if known is not None:
             return Embedded(known.vector, media, decoded.thumbnail, decoding.ms)
         if time.monotonic() >= deadline:
-            raise Overloaded(1, "The deadline passed while the picture waited; try again shortly")
+            raise DeadlinePassed()
         with self._metrics.stage("embed") as embedding:
             vector = await self.batcher.submit(network, decoded.pixels, deadline=deadline, bulk=wait)
         vector.flags.writeable = False

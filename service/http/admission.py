@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from service.http.problems import Overloaded
+from service.errors import Overloaded
 
 # A dozen of the largest uploads, or a thousand photographs of a usual size.
 BODIES = 256 * 2**20

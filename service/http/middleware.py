@@ -13,7 +13,8 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
-from service.http.problems import NotReady, problem_of
+from service.errors import ShuttingDown
+from service.http.problems import problem_of
 from service.metrics import Metrics
 
 log = logging.getLogger("lookalike.http")
@@ -44,7 +45,7 @@ class Answers:
         exchange = _Exchange(receive, send)
         try:
             if self._draining() and scope["path"] != "/livez":
-                raise NotReady("The service is shutting down")
+                raise ShuttingDown
             await self._app.router(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.status = 499
@@ -52,7 +53,7 @@ class Answers:
             # uvicorn ends what is still running when its grace is over; those who wait are told.
             if not self._draining() or exchange.status is not None:
                 raise
-            late = NotReady("The service is shutting down")
+            late = problem_of(ShuttingDown())
             await late.response(scope["path"])(scope, exchange.receive, exchange.send)
         except Exception as error:
             problem = problem_of(error)

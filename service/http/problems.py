@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from index import errors as store
 from models import errors as models
+from service import errors
 
 # slug → status, title
 KINDS: dict[str, tuple[int, str]] = {
@@ -76,20 +77,6 @@ class Problem(Exception):
         )
 
 
-class Overloaded(Problem):
-    """The queue is full, or the deadline passed while waiting in it. retry_after: seconds."""
-
-    def __init__(self, retry_after: float, detail: str = "Too many requests wait already; try again shortly") -> None:
-        super().__init__("overloaded", detail, headers={"Retry-After": str(max(1, round(retry_after)))})
-
-
-class NotReady(Problem):
-    """Starting, rebuilding an index, or shutting down."""
-
-    def __init__(self, detail: str, retry_after: int = 2) -> None:
-        super().__init__("not-ready", detail, headers={"Retry-After": str(retry_after)})
-
-
 def invalid(field: str, message: str) -> Problem:
     """A 422 about one field."""
     return Problem("invalid-request", f"{field}: {message}", errors=[{"field": field, "message": message}])
@@ -108,7 +95,11 @@ SLUGS: dict[type[Exception], str] = {
     store.Refused: "invalid-request",
     store.StorageFull: "storage-full",
     store.IndexNotReady: "not-ready",
+    errors.NotReady: "not-ready",
+    errors.Overloaded: "overloaded",
+    errors.UrlRefused: "url-refused",
 }
+RETRY_SECONDS = 2.0  # with a 503 whose exception names no time of its own
 
 
 def _field_errors(error: ValidationError) -> list[dict[str, str]]:
@@ -120,15 +111,22 @@ def _field_errors(error: ValidationError) -> list[dict[str, str]]:
     return found
 
 
+def _when(error: Exception, status: int) -> dict[str, str]:
+    if status != 503:
+        return {}
+    seconds = error.retry_after if isinstance(error, errors.Unavailable) else RETRY_SECONDS
+    return {"Retry-After": str(max(1, round(seconds)))}
+
+
 def problem_of(error: Exception) -> Problem:
     """The problem an exception is answered with; unknown ones are `internal` and say nothing of the inside."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, ValidationError):
-        errors = _field_errors(error)
-        first = errors[0]
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        return Problem("invalid-request", f"{first['field']}: {first['message']}{more}", errors=errors)
+        fields = _field_errors(error)
+        first = fields[0]
+        more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
+        return Problem("invalid-request", f"{first['field']}: {first['message']}{more}", errors=fields)
     if isinstance(error, HTTPException):
         if error.status_code == 405:
             return Problem("method-not-allowed", "This path does not take that method", headers=error.headers)
@@ -138,9 +136,9 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, store.FilterError):
         path = f"filter.{error.path}".rstrip(".")[:MAX_NAME]
         return Problem("invalid-request", str(error)[:400], errors=[{"field": path, "message": error.message[:200]}])
+    if isinstance(error, errors.InvalidRequest):
+        return invalid(error.field, error.message)
     for cls in type(error).__mro__:
         if cls in SLUGS:
-            slug = SLUGS[cls]
-            headers = {"Retry-After": "2"} if KINDS[slug][0] == 503 else None
-            return Problem(slug, str(error), headers=headers)
+            return Problem(SLUGS[cls], str(error), headers=_when(error, KINDS[SLUGS[cls]][0]))
     return Problem("internal", "Something went wrong on our side; the log has the details")

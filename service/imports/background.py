@@ -12,7 +12,7 @@ from index.errors import StoreError
 from index.types import Collection
 from models.errors import ModelsError
 from service.cli.terminal import one_line
-from service.http.problems import Problem
+from service.errors import ServiceError
 from service.imports.engine import Tally, run
 from service.imports.sources import folder
 from service.imports.sources.folder import Bad, FolderError, Source
@@ -35,7 +35,7 @@ async def import_folder(runtime: Runtime, *, root: Path, collection: str) -> Non
             log.info("the sample makes room for %s", root)
             await runtime.write(runtime.catalogue.clear, collection)
         await import_sources(runtime, plan.sources, collection, what=str(root), bad=plan.bad)
-    except (FolderError, ModelsError, StoreError, Problem) as error:
+    except (FolderError, ModelsError, StoreError, ServiceError) as error:
         log.error("importing %s stopped: %s", root, error)
 
 
@@ -49,7 +49,7 @@ def _only_sample(collection: Collection) -> bool:
 async def import_sources(
     runtime: Runtime, sources: Sequence[Source], collection: str, *, what: str, bad: Sequence[Bad] = ()
 ) -> Tally:
-    """Imports and logs how it goes. Raises ModelsError, StoreError, Problem."""
+    """Imports and logs how it goes. Raises ModelsError, StoreError, ServiceError."""
     target = await here(runtime, collection)
     logged = time.monotonic()
 

@@ -10,34 +10,34 @@ import orjson
 from index.errors import ItemNotFound
 from index.types import Collection, Entry, Item, Written
 from service.embedding.pipeline import digest
-from service.http.problems import invalid
+from service.errors import InvalidRequest
 from service.runtime import Runtime
 
 MAX_METADATA = 65_536  # characters of JSON
 
 
 def metadata_of(text: str) -> Mapping[str, Any]:
-    """A JSON object as text → metadata. Raises `invalid-request`."""
+    """A JSON object as text → metadata. Raises InvalidRequest."""
     if len(text) > MAX_METADATA:
-        raise invalid("metadata", f"longer than {MAX_METADATA} characters")
+        raise InvalidRequest("metadata", f"longer than {MAX_METADATA} characters")
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise invalid("metadata", f"not valid JSON ({error.msg} at character {error.pos})") from None
+        raise InvalidRequest("metadata", f"not valid JSON ({error.msg} at character {error.pos})") from None
     if not isinstance(value, dict):
-        raise invalid("metadata", "must be a JSON object")
+        raise InvalidRequest("metadata", "must be a JSON object")
     checked_size(value)
     return value
 
 
 def checked_size(metadata: Mapping[str, Any]) -> None:
-    """Raises `invalid-request` for metadata longer than may be stored."""
+    """Raises InvalidRequest for metadata longer than may be stored."""
     try:
         size = len(orjson.dumps(metadata))
     except TypeError:
-        raise invalid("metadata", "nested too deeply") from None
+        raise InvalidRequest("metadata", "nested too deeply") from None
     if size > MAX_METADATA:
-        raise invalid("metadata", f"longer than {MAX_METADATA} bytes")
+        raise InvalidRequest("metadata", f"longer than {MAX_METADATA} bytes")
 
 
 async def put_item(

@@ -19,7 +19,7 @@ from index.errors import StoreError
 from index.types import Collection
 from models.build.fetch import fetch_npm
 from models.errors import ModelsError, WeightsCorrupt
-from service.http.problems import Problem
+from service.errors import ServiceError
 from service.imports.background import import_sources
 from service.imports.sources.folder import Source
 from service.runtime import DEFAULT, Runtime
@@ -99,7 +99,7 @@ async def fill(runtime: Runtime) -> None:
         filled.write_text(f"{PACKAGE} {VERSION}\n")
         # 16 MB that nobody needs again.
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
-    except (ModelsError, StoreError, Problem, OSError) as error:
+    except (ModelsError, StoreError, ServiceError, OSError) as error:
         log.warning("no sample pictures, the service runs without: %s", error)
 
 

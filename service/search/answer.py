@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from index.filters import Filter, parse_filter
 from index.types import Collection
-from service.http.problems import NotReady, invalid
+from service.errors import InvalidRequest, NotReady
 from service.http.wire import result_json
 from service.metrics import Stopwatch
 from service.runtime import Runtime
@@ -92,12 +92,12 @@ async def answer(
 
 
 def combined(positive: Vector, negative: Vector | None) -> Vector:
-    """mean(positive) − mean(negative) of unit rows, renormalised. Raises `invalid-request` where nothing is left."""
+    """mean(positive) − mean(negative) of unit rows, renormalised. Raises InvalidRequest where nothing is left."""
     vector = positive.mean(axis=0, dtype=np.float64)
     if negative is not None:
         vector = vector - negative.mean(axis=0, dtype=np.float64)
     norm = float(np.linalg.norm(vector))
     if norm < 1e-6:
-        raise invalid("positive", "these items cancel each other out; name others")
+        raise InvalidRequest("positive", "these items cancel each other out; name others")
     unit: Vector = (vector / norm).astype(np.float32)
     return unit

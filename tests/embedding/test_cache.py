@@ -94,6 +94,7 @@ def test_a_failure_reaches_everyone_on_the_flight_and_nobody_after() -> None:
 
         results = await asyncio.gather(*(flights.run("a", bad) for _ in range(3)), return_exceptions=True)
         assert all(isinstance(each, ValueError) for each in results)
+        assert len({id(each) for each in results}) == 3, "each has an exception of its own"
         assert await flights.run("a", good) == 1
 
     run(main())

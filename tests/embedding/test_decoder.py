@@ -18,7 +18,7 @@ from PIL import Image
 from models.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from models.pictures import image
 from service.embedding.decoder import DecoderPool, Worker
-from service.http.problems import NotReady, Overloaded
+from service.errors import NotReady, Overloaded
 
 
 def jpeg(seed: int = 1, size: tuple[int, int] = (400, 300)) -> bytes:

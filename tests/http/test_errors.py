@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from service.errors import Overloaded
 from service.http.admission import Admission
-from service.http.problems import Overloaded
 from tests.conftest import StartServer
 from tests.harness.pictures import animated_webp, encoded, jpeg, pixels, png_header
 from tests.harness.serving import Server

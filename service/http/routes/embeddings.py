@@ -9,10 +9,10 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from service.embedding.pipeline import Embedded
+from service.errors import InvalidRequest
 from service.http import schemas
 from service.http.middleware import while_connected
 from service.http.openapi import json_body
-from service.http.problems import invalid
 from service.http.routes.search import decode_base64
 from service.http.routing import PROBLEM, Direct, Loaded, deadline, read_json
 from service.http.wire import json_response
@@ -35,7 +35,7 @@ async def create_embeddings(request: Request, runtime: Loaded) -> Response:
     with runtime.admission.body() as room:
         asked = await read_json(request, schemas.EmbeddingRequest, room)
         if asked.model not in (None, name, network.artefact.name):
-            raise invalid("model", f"not served here; the model is {name}")
+            raise InvalidRequest("model", f"not served here; the model is {name}")
         inputs = [asked.input] if isinstance(asked.input, str) else asked.input
         pictures = [decode_base64(text, f"input.{number}") for number, text in enumerate(inputs)]
 

@@ -10,10 +10,11 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from index.types import Collection
+from service.errors import InvalidRequest, UrlRefused
 from service.http import schemas
 from service.http.middleware import while_connected
 from service.http.openapi import json_body, picture_body, query_string
-from service.http.problems import Problem, invalid, problem_of
+from service.http.problems import problem_of
 from service.http.routing import (
     PROBLEM,
     Direct,
@@ -141,9 +142,9 @@ async def one_of_batch(runtime: Runtime, collection: Collection, raw: Any, until
 async def by_query(
     runtime: Runtime, collection: Collection, asked: schemas.QueryRequest, watch: Stopwatch, until: float
 ) -> dict[str, Any]:
-    """Raises ItemNotFound, InvalidVector, ImageError, Problem."""
+    """Raises ItemNotFound, InvalidVector, ImageError, InvalidRequest, UrlRefused."""
     if asked.image_url is not None:
-        raise Problem("url-refused", "Fetching pictures from URLs is switched off here; upload the picture instead")
+        raise UrlRefused("Fetching pictures from URLs is switched off here; upload the picture instead")
     if asked.image_base64 is not None:
         data = decode_base64(asked.image_base64, "image_base64")
         return await by_picture(runtime, collection, data, asked, watch, until)
@@ -163,12 +164,12 @@ async def by_query(
 
 
 def decode_base64(text: str, field: str) -> bytes:
-    """The bytes of base64 text or a base64 data: URI. Raises `invalid-request`."""
+    """The bytes of base64 text or a base64 data: URI. Raises InvalidRequest."""
     if text.startswith("data:"):
         head, comma, text = text.partition(",")
         if not comma or not head.endswith(";base64"):
-            raise invalid(field, "a data: URI must be base64, as in data:image/jpeg;base64,…")
+            raise InvalidRequest(field, "a data: URI must be base64, as in data:image/jpeg;base64,…")
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise invalid(field, "not valid base64") from None
+        raise InvalidRequest(field, "not valid base64") from None

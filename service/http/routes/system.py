@@ -16,8 +16,8 @@ from starlette.staticfiles import StaticFiles
 from index.errors import CollectionNotFound
 from models.pictures.image import Limits
 from service.embedding.loaded import LoadedModel, on_cpu
+from service.errors import NotReady
 from service.http import schemas
-from service.http.problems import NotReady
 from service.http.routing import PROBLEM, Direct, Loaded
 from service.http.wire import json_response
 from service.metrics import CONTENT_TYPE
