@@ -194,7 +194,7 @@ def serve_flat(task: Task) -> Figures:
     """What small collections are searched by: every vector compared in float16."""
     before = memory_mb()
     began = time.perf_counter()
-    index = FlatIndex(DIM)
+    index = FlatIndex(DIM, np.dtype("<f2"))
     for start, part in task.parts():
         index.add(np.arange(start + 1, start + 1 + len(part)), part.astype(np.float32))
     spent = time.perf_counter() - began

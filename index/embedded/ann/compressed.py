@@ -14,51 +14,21 @@ from typing import Any
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
 from index.embedded.ann import index_file, train
+from index.embedded.ann.arrays import Bits, Floats, Keys, Rows
 from index.embedded.ann.effort import Effort, effort_for
 from index.embedded.ann.lists import Lists, nearest_holding
 from index.embedded.ann.scratch import Scratch, Scratches
+from index.embedded.ann.selection import Alive, Selection, packed, unpacked
 from index.embedded.ann.vector_file import VectorFile
 from index.errors import CacheUnusable
-
-Floats = npt.NDArray[np.float32]
-Keys = npt.NDArray[np.int64]
-Bits = npt.NDArray[np.uint8]
 
 MIN_COMPRESSED = 10_000
 EXACT_ROWS = 1_500  # up to so many rows, comparing each of them costs less than scanning lists
 _ENCODE = 4_096
 _QUERY_BITS = 3
 _FAR = 4
-
-
-class Selection:
-    """Rows that may be found, one bit each; made by `CompressedIndex.select`, to be kept and used for many searches.
-
-    It stays right when rows are removed; rows merged later are not in it.
-    """
-
-    __slots__ = ("_bits", "_count", "_effective", "_removals", "per_list")
-
-    def __init__(self, bits: Bits, count: int, per_list: Keys) -> None:
-        """per_list: int64 (lists,), how many of its rows lie in each list."""
-        self._bits = bits
-        self._count = count
-        self._effective = bits
-        self._removals = -1
-        self.per_list = per_list
-
-    def __len__(self) -> int:
-        return self._count
-
-    def bits(self, alive: Bits, removals: int) -> Bits:
-        """Its rows that are alive; computed again only after a removal."""
-        if self._removals != removals:
-            self._effective = self._bits & alive[: len(self._bits)]
-            self._removals = removals
-        return self._effective
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +41,7 @@ class Batch:
 
 
 class CompressedIndex:
-    """`VectorIndex` over the first `indexed` rows of a vector file.
+    """One-bit codes of the first `indexed` rows of a vector file.
 
     Searches run beside each other and beside `remove` and `save`; `merge` needs to be alone. `sequence`: the change up
     to which a loaded index file knew the store, -1 for one that was just built. Searches raise CacheUnusable where the
@@ -80,7 +50,7 @@ class CompressedIndex:
 
     kind = "ivf-rabitq"
 
-    def __init__(self, file: VectorFile, index: Any, alive: Bits, *, trained: int, sequence: int = -1) -> None:
+    def __init__(self, file: VectorFile, index: Any, alive: Alive, *, trained: int, sequence: int = -1) -> None:
         """Use `build` or `load`."""
         self._file = file
         self._index = index  # owns transform and lists; the two below are views into it
@@ -90,11 +60,9 @@ class CompressedIndex:
         self._scratches = Scratches(self._ivf.d)
         self._parameters: dict[int, Any] = {}  # made once for each number of lists, then only read
         self._alive = alive
-        self._removals = 0
         self.trained = trained
         self.sequence = sequence
         self.indexed = int(self._ivf.ntotal)
-        self.count = int(np.bitwise_count(alive).sum())
 
     @classmethod
     def build(
@@ -116,7 +84,7 @@ class CompressedIndex:
             report(int(part[-1]) + 1, len(rows))
         index.ntotal = ivf.ntotal
         # Lists grow by doubling: only a copy has exactly the memory they need.
-        return cls(file, faiss.clone_index(index), _all_alive(len(rows)), trained=len(rows))
+        return cls(file, faiss.clone_index(index), Alive.all(len(rows)), trained=len(rows))
 
     @classmethod
     def load(cls, path: Path, file: VectorFile, *, fingerprint: str, dim: int) -> CompressedIndex:
@@ -127,7 +95,7 @@ class CompressedIndex:
         keys = file.keys
         if header.rows > len(keys) or header.rows < 1 or keys[header.rows - 1] != header.last_key:
             raise CacheUnusable(f"{path} does not fit its vector file; rebuild it from the store")
-        loaded = cls(file, index, alive, trained=header.trained, sequence=header.sequence)
+        loaded = cls(file, index, Alive(alive, header.rows), trained=header.trained, sequence=header.sequence)
         if loaded.indexed != header.rows or loaded._transform.d_in != dim:
             raise CacheUnusable(f"{path} does not fit its own header; rebuild it from the store")
         return loaded
@@ -143,20 +111,25 @@ class CompressedIndex:
             last_key=int(self._file.keys[self.indexed - 1]),
             trained=self.trained,
         )
-        index_file.write(path, header, self._alive.copy(), self._index)
+        index_file.write(path, header, self._alive.bits.copy(), self._index)
 
     def __len__(self) -> int:
-        return self.count
+        return self._alive.count
+
+    @property
+    def count(self) -> int:
+        """Rows that a search may find."""
+        return self._alive.count
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory, nearly all of them in the lists."""
         entry = self._ivf.code_size + 8
-        return int(self.indexed * entry + (self._ivf.nlist + self._file.dim) * self._ivf.d * 4 + len(self._alive))
+        return int(self.indexed * entry + (self._ivf.nlist + self._file.dim) * self._ivf.d * 4 + len(self._alive.bits))
 
     def alive(self) -> Keys:
         """Keys that a search may find, increasing."""
-        return self._file.keys[: self.indexed][_unpacked(self._alive, self.indexed)]
+        return self._file.keys[: self.indexed][self._alive.flags()]
 
     def encode(self, first: int, stop: int) -> Batch:
         """Compresses rows first…stop-1 of the file, beside searches; `merge` takes them over."""
@@ -174,13 +147,9 @@ class CompressedIndex:
             raise ValueError(f"rows from {self.indexed} on are due, not from {batch.first}")
         self._lists.extend(batch.ivf)
         self._ivf.merge_from(batch.ivf, 0)
-        known = _unpacked(self._alive, self.indexed)
-        alive = np.concatenate([known, np.ones(batch.stop - batch.first, np.bool_)])
-        self._alive = np.packbits(alive, bitorder="little")
+        self._alive.extend(batch.stop - batch.first)
         self._index.ntotal = self._ivf.ntotal
-        self._removals += 1
         self.indexed = batch.stop
-        self.count += batch.stop - batch.first
 
     def add(self, keys: Keys, vectors: Floats | None = None) -> None:
         """Encodes and merges; the keys must be those of the rows that follow the indexed ones."""
@@ -192,23 +161,16 @@ class CompressedIndex:
 
     def remove(self, keys: Keys) -> None:
         """Never found again on return. Unknown and removed keys are passed over."""
-        rows = np.unique(self._file.find(keys))
-        rows = rows[(rows >= 0) & (rows < self.indexed)]
-        bits = np.left_shift(1, rows & 7).astype(np.uint8)
-        dead = int(np.count_nonzero(self._alive[rows >> 3] & bits))
-        if dead:
-            np.bitwise_and.at(self._alive, rows >> 3, ~bits)
-            self._removals += 1
-            self.count -= dead
+        rows = self._file.find(keys)
+        self._alive.remove(rows[(rows >= 0) & (rows < self.indexed)])
 
     def select(self, keys: Keys) -> Selection:
         """The given keys as a selection. Keys the index does not cover, or that were removed, are passed over."""
         rows = self._file.find(keys)
         chosen = np.zeros(self.indexed, np.bool_)
         chosen[rows[(rows >= 0) & (rows < self.indexed)]] = True
-        chosen &= _unpacked(self._alive, self.indexed)
-        bits = np.packbits(chosen, bitorder="little")
-        return Selection(bits, int(chosen.sum()), self._lists.count(chosen))
+        chosen &= self._alive.flags()
+        return Selection(packed(chosen), int(chosen.sum()), self._lists.count(chosen))
 
     def search(
         self,
@@ -239,11 +201,11 @@ class CompressedIndex:
         available = self.count if allowed is None else len(allowed)
         bits = None
         if allowed is not None:
-            bits = allowed.bits(self._alive, self._removals)
+            bits = allowed.bits(self._alive)
         elif self.count < self.indexed:
-            bits = self._alive
+            bits = self._alive.bits
         if available <= max(EXACT_ROWS, 2 * k):
-            rows = np.flatnonzero(_unpacked(self._alive if bits is None else bits, self.indexed))
+            rows = np.flatnonzero(unpacked(self._alive.bits if bits is None else bits, self.indexed))
             return self._best(query, rows, k)
         if effort is None:
             effort = effort_for(k, self.indexed, available, self._ivf.nlist)
@@ -259,7 +221,7 @@ class CompressedIndex:
             rows = self._candidates(scratch, number, effort.depth, bits)
         return self._best(query, rows, k)
 
-    def _allowed(self, scratch: Scratch, effort: Effort, allowed: Selection, bits: Bits) -> Keys:
+    def _allowed(self, scratch: Scratch, effort: Effort, allowed: Selection, bits: Bits) -> Rows:
         """Row numbers of candidates among allowed rows: in the lists that hold as many as they should."""
         away = self._lists.distances(scratch.point)
         within = self._lists.within(away, scratch.point, effort.reach)
@@ -278,7 +240,7 @@ class CompressedIndex:
                 return rows
             number *= _FAR
 
-    def _candidates(self, scratch: Scratch, lists: int, depth: int, bits: Bits | None) -> Keys:
+    def _candidates(self, scratch: Scratch, lists: int, depth: int, bits: Bits | None) -> Rows:
         """Row numbers of the `depth` nearest by estimate in the first `lists` of `scratch.lists`; a view into it."""
         if bits is None:
             parameters = self._parameters.get(lists)
@@ -293,7 +255,7 @@ class CompressedIndex:
         rows = scratch.rows[:depth]
         return rows if rows[-1] >= 0 else rows[rows >= 0]
 
-    def _best(self, query: Floats, rows: Keys, k: int) -> tuple[Floats, Keys]:
+    def _best(self, query: Floats, rows: Rows, k: int) -> tuple[Floats, Keys]:
         """Scores and keys of the best k rows."""
         scores = self._file.score(query, rows)
         order = (-scores).argsort(kind="stable")[:k]
@@ -311,12 +273,3 @@ def _asking(lists: int, selector: Any = None) -> Any:
 
 def _ignore(done: int, total: int) -> None:
     pass
-
-
-def _all_alive(count: int) -> Bits:
-    return np.packbits(np.ones(count, np.bool_), bitorder="little")
-
-
-def _unpacked(bits: Bits, count: int) -> npt.NDArray[np.bool_]:
-    unpacked: npt.NDArray[np.bool_] = np.unpackbits(bits, count=count, bitorder="little").view(np.bool_)
-    return unpacked

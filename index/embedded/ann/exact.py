@@ -7,29 +7,27 @@ their memory is given back when they are a quarter of all.
 
 from __future__ import annotations
 
+from typing import Any
+
 import faiss
 import numpy as np
 import numpy.typing as npt
 
-from index.embedded.store.encoding import Stored, stored_type
-from index.types import Vector
+from index.embedded.ann.arrays import Floats, Keys, Stored
 
-Keys = npt.NDArray[np.int64]
 _BLOCK = 4096  # rows; a multiple of 8, so that a block's mask starts at a byte
 _FEW = 0.1  # below this share of rows, `allowed` is answered by gathering those rows instead of masking all others
 
 
 class FlatIndex:
-    """`VectorIndex` by inner product over unit vectors of one collection.
-
-    The caller keeps searches and mutation apart.
-    """
+    """Unit vectors of one collection by inner product. The caller keeps searches and mutation apart."""
 
     kind = "flat"
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, type: np.dtype[Any]) -> None:
+        """type: of a stored number, float16 or float32."""
         self.dim = dim
-        self.type = stored_type(dim)
+        self.type = type
         self._blocks: list[faiss.IndexFlatCodes] = []
         self._keys: Keys = np.empty(64, np.int64)
         self._alive: npt.NDArray[np.bool_] = np.empty(64, np.bool_)
@@ -49,7 +47,7 @@ class FlatIndex:
         """Keys that are not removed, increasing."""
         return self._keys[: self._rows][self._alive[: self._rows]]
 
-    def add(self, keys: Keys, vectors: Vector | Stored) -> None:
+    def add(self, keys: Keys, vectors: Floats | Stored) -> None:
         """keys int64 (n,), increasing and greater than every earlier one; vectors (n, dim), unit rows."""
         if not len(keys):
             return
@@ -78,8 +76,11 @@ class FlatIndex:
         if self._dead * 4 > self._rows and (self._dead >= _BLOCK or self._dead == self._rows):
             self._compact()
 
-    def search(self, vectors: Vector, k: int, allowed: Keys | None = None) -> tuple[Vector, Keys]:
-        """As `VectorIndex.search`; allowed: increasing keys, None for all."""
+    def search(self, vectors: Floats, k: int, allowed: Keys | None = None) -> tuple[Floats, Keys]:
+        """Unit queries float32 (n, dim) → cosines float32 (n, k), descending, and keys int64 (n, k).
+
+        Missing places hold -inf and -1; equal scores come in the order of keys. allowed: increasing keys, None for all.
+        """
         scores = np.full((len(vectors), k), -np.inf, np.float32)
         found = np.full((len(vectors), k), -1, np.int64)
         if k < 1 or not len(self):
@@ -106,8 +107,8 @@ class FlatIndex:
         return self._gather(np.searchsorted(self._keys[: self._rows], keys))
 
     def _search_block(
-        self, number: int, vectors: Vector, k: int, mask: npt.NDArray[np.bool_] | None
-    ) -> tuple[Vector, Keys]:
+        self, number: int, vectors: Floats, k: int, mask: npt.NDArray[np.bool_] | None
+    ) -> tuple[Floats, Keys]:
         block = self._blocks[number]
         first = number * _BLOCK
         parameters = None
@@ -118,14 +119,14 @@ class FlatIndex:
         scores, rows = block.search(vectors, min(k, block.ntotal), params=parameters)
         return np.where(rows < 0, np.float32(-np.inf), scores), np.where(rows < 0, -1, rows + first)
 
-    def _among(self, vectors: Vector, k: int, rows: Keys) -> tuple[Vector, Keys]:
+    def _among(self, vectors: Floats, k: int, rows: Keys) -> tuple[Floats, Keys]:
         scores = np.full((len(vectors), len(rows)), -np.inf, np.float32)
         for start in range(0, len(rows), _BLOCK):
             some = self._gather(rows[start : start + _BLOCK]).astype(np.float32)
             scores[:, start : start + _BLOCK] = np.einsum("qd,rd->qr", vectors, some)
         return self._best(scores, np.broadcast_to(rows, scores.shape), k)
 
-    def _best(self, scores: Vector, rows: Keys, k: int) -> tuple[Vector, Keys]:
+    def _best(self, scores: Floats, rows: Keys, k: int) -> tuple[Floats, Keys]:
         # Equal scores come in the order of their rows: the oldest first.
         order = np.lexsort((rows, -scores), axis=1)[:, :k]
         best = np.full((len(scores), k), -np.inf, np.float32)
@@ -168,7 +169,7 @@ class FlatIndex:
             self._alive = np.concatenate([self._alive[: self._rows], np.empty(size - self._rows, np.bool_)])
 
     def _compact(self) -> None:
-        fresh = FlatIndex(self.dim)
+        fresh = FlatIndex(self.dim, self.type)
         for number in range(len(self._blocks)):
             block = self._blocks[number]
             part = slice(number * _BLOCK, number * _BLOCK + block.ntotal)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from index.embedded.ann.vector_format import map_array, write_at
-from index.embedded.store.vectors import Keys
+from index.embedded.ann.arrays import Keys, Rows
+from index.embedded.ann.files import map_array, open_plain, write_at
 from index.errors import CacheUnusable
 
 _RECORD = np.dtype([("check", "<u4"), ("id", "S128")])
@@ -34,7 +34,7 @@ class NameFile:
         Raises CacheUnusable where there are fewer.
         """
         self._path = directory / "names"
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = open_plain(self._path, os.O_RDWR | os.O_CREAT)
         self._count = rows
         self._capacity = 0
         if os.fstat(self._file).st_size < rows * _RECORD.itemsize:
@@ -54,7 +54,7 @@ class NameFile:
         write_at(self._file, records.view(np.uint8), self._count * _RECORD.itemsize)
         self._count += len(ids)
 
-    def read(self, rows: npt.NDArray[np.int64], keys: Keys) -> list[str]:
+    def read(self, rows: Rows, keys: Keys) -> list[str]:
         """Ids of rows that hold these keys. Raises CacheUnusable for a damaged record."""
         records = self._records[rows]
         ids = records["id"].tolist()

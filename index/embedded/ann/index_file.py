@@ -15,11 +15,9 @@ from typing import Any
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
+from index.embedded.ann.arrays import Bits
 from index.errors import CacheUnusable
-
-Bits = npt.NDArray[np.uint8]
 
 _faiss: Any = faiss  # its stubs lack the callbacks
 _MAGIC = b"LKINDEX1"

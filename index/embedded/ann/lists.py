@@ -17,9 +17,9 @@ import numkong
 import numpy as np
 import numpy.typing as npt
 
+from index.embedded.ann.arrays import Floats
 from index.embedded.ann.scratch import Scratch
 
-Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 
 _GROUPED = 2_048  # from so many centroids on they are searched through groups; fewer are compared one by one

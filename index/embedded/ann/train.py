@@ -13,11 +13,9 @@ from typing import Any
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
+from index.embedded.ann.arrays import Floats, Rows
 from index.embedded.ann.vector_file import VectorFile
-
-Floats = npt.NDArray[np.float32]
 
 AXES = 256
 BITS = 1
@@ -33,7 +31,7 @@ def lists_for(count: int) -> int:
     return int(2 ** np.clip(np.round(np.log2(wanted)), 4, 16))
 
 
-def train(file: VectorFile, rows: npt.NDArray[np.int64], *, threads: int, breathe: Callable[[], None]) -> Any:
+def train(file: VectorFile, rows: Rows, *, threads: int, breathe: Callable[[], None]) -> Any:
     """A trained, empty FAISS index (linear transform, then IVF) for the given increasing rows of the file.
 
     breathe: called every few seconds; what it raises ends the training.
@@ -88,7 +86,7 @@ def turned_axes(vectors: Floats, axes: int, random: np.random.Generator) -> Any:
     return transform
 
 
-def sample(random: np.random.Generator, rows: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+def sample(random: np.random.Generator, rows: Rows, size: int) -> Rows:
     """At most `size` of the rows, increasing."""
     if len(rows) <= size:
         return rows

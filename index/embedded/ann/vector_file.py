@@ -15,28 +15,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-import numkong
 import numpy as np
 import numpy.typing as npt
 
-from index.embedded.ann.vector_format import (
-    MAX_FINGERPRINT,
-    PAGE,
-    Half,
-    checksum,
-    map_array,
-    pack_header,
-    unpack_header,
-    write_at,
-)
+from index.embedded.ann.arrays import Floats, Half, Keys, Rows
+from index.embedded.ann.cosine import cosines
+from index.embedded.ann.files import open_plain
+from index.embedded.ann.mapped_rows import MappedRows
+from index.embedded.ann.vector_format import MAX_FINGERPRINT, PAGE, pack_header, unpack_header
 from index.errors import CacheUnusable
 
-Keys = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.int64]
-Scores = npt.NDArray[np.float32]
-
-MIN_CAPACITY = 1024
-BLOCK = 1024
+_BLOCK = 1024  # rows verified at once
 _PIECE = 2**20
 _AT_ONCE = 256  # rows scored from one thread's buffer
 
@@ -64,15 +53,11 @@ class VectorFile:
         self.directory = directory
         self.dim = dim
         self.fingerprint = fingerprint
-        self._stride = dim * 2
         self._lock = threading.Lock()
         self._synced = synced
         self._count = 0
-        self._files = {name: os.open(directory / name, os.O_RDWR | os.O_CLOEXEC) for name in ("rows", "keys", "checks")}
-        self._capacity = 0
-        self._verified = np.zeros(0, dtype=np.bool_)
+        self._files = MappedRows(directory, dim)
         self._buffer = _Buffer(dim)
-        self._map(self._room())
 
     @classmethod
     def create(cls, directory: Path, *, dim: int, fingerprint: str) -> VectorFile:
@@ -97,21 +82,22 @@ class VectorFile:
         Raises CacheUnusable where it is missing, damaged or another model's.
         """
         try:
-            with (directory / "rows").open("rb") as file:
-                header = file.read(PAGE)
-            if not (directory / "keys").is_file() or not (directory / "checks").is_file():
-                raise CacheUnusable(f"{directory} lacks a part; rebuild it from the store")
+            rows = open_plain(directory / "rows", os.O_RDONLY)
+            try:
+                header = os.pread(rows, PAGE, 0)
+            finally:
+                os.close(rows)
+            found_dim, found_fingerprint, synced = unpack_header(header, directory)
+            if (found_dim, found_fingerprint) != (dim, fingerprint):
+                raise CacheUnusable(f"{directory} belongs to another model; rebuild it from the store")
+            opened = cls(directory, dim=dim, fingerprint=fingerprint, synced=synced)
+            try:
+                opened._recover()
+            except BaseException:
+                opened._files.close()
+                raise
         except OSError as error:
-            raise CacheUnusable(f"{directory} cannot be read ({error.strerror}); rebuild it from the store") from error
-        found_dim, found_fingerprint, synced = unpack_header(header, directory)
-        if (found_dim, found_fingerprint) != (dim, fingerprint):
-            raise CacheUnusable(f"{directory} belongs to another model; rebuild it from the store")
-        opened = cls(directory, dim=dim, fingerprint=fingerprint, synced=synced)
-        try:
-            opened._recover()
-        except BaseException:
-            opened._release()
-            raise
+            raise CacheUnusable(f"{directory} cannot be used ({error.strerror}); rebuild it from the store") from error
         return opened
 
     def __len__(self) -> int:
@@ -129,7 +115,7 @@ class VectorFile:
     def keys(self) -> Keys:
         """int64 (n,), strictly increasing; a view, not to be written to."""
         count = self._count  # before the map: a map is never older than the count read before it
-        return self._keys[:count]
+        return self._files.keys[:count]
 
     @property
     def last_key(self) -> int:
@@ -140,7 +126,7 @@ class VectorFile:
     @property
     def nbytes(self) -> int:
         """Bytes the rows, keys and checksums take on disk."""
-        return PAGE + self._count * (self._stride + 12)
+        return PAGE + self._count * (self.dim * 2 + 12)
 
     def append(self, keys: npt.ArrayLike, vectors: npt.ArrayLike) -> int:
         """Adds int64 (m,) keys, increasing and above `last_key`, with their float (m, dim) vectors.
@@ -158,12 +144,7 @@ class VectorFile:
                 return first
             if new_keys[0] <= max(self.last_key, 0) or (np.diff(new_keys) <= 0).any():
                 raise ValueError("keys must be positive, strictly increasing and above the last one in the file")
-            self._grow(first + len(new_keys))
-            checks = np.fromiter(map(checksum, new_keys, rows), dtype="<u4", count=len(rows))
-            write_at(self._files["rows"], rows, PAGE + first * self._stride)
-            write_at(self._files["checks"], checks, first * 4)
-            write_at(self._files["keys"], new_keys, first * 8)  # last: a key is what makes a row count
-            self._verified[first : first + len(rows)] = True
+            self._files.write(first, new_keys, rows)
             self._count = first + len(rows)
             return first
 
@@ -184,12 +165,12 @@ class VectorFile:
     def read(self, rows: npt.ArrayLike) -> Half:
         """float16 (m, dim): a checked copy of int64 (m,) rows in 0…n-1. Raises CacheUnusable for a damaged one."""
         wanted = np.asarray(rows, dtype=np.int64)
-        vectors = self._rows[wanted]
-        if not self._verified[wanted].all():
+        vectors: Half = self._files.rows[wanted]
+        if not self._files.right[wanted].all():
             self._check(wanted, vectors)
         return vectors
 
-    def score(self, query: npt.NDArray[np.float32], rows: Rows) -> Scores:
+    def score(self, query: Floats, rows: Rows) -> Floats:
         """Cosines float32 (m,) of a unit float32 (dim,) query with int64 (m,) rows.
 
         Off by at most 1e-4 for embeddings, whose length is spread over many components; by 4e-4 where only a few of
@@ -202,19 +183,19 @@ class VectorFile:
             return np.concatenate([self.score(query, part) for part in parts])
         if not len(rows):
             return np.empty(0, dtype=np.float32)
-        vectors = np.take(self._rows, rows, axis=0, out=self._buffer.rows[: len(rows)], mode="clip")
-        if not self._verified[rows].all():
+        vectors = np.take(self._files.rows, rows, axis=0, out=self._buffer.rows[: len(rows)], mode="clip")
+        if not self._files.right[rows].all():
             self._check(rows, vectors)
-        return _cosines(query, vectors)
+        return cosines(query, vectors)
 
-    def scan(self, query: npt.NDArray[np.float32], first: int, stop: int) -> Scores:
+    def scan(self, query: Floats, first: int, stop: int) -> Floats:
         """As `score`, for the rows first…stop-1, without copying them."""
-        rows = self._rows[first:stop]
+        rows = self._files.rows[first:stop]
         if not len(rows):
             return np.empty(0, dtype=np.float32)
-        if not self._verified[first:stop].all():
+        if not self._files.right[first:stop].all():
             self._check(np.arange(first, first + len(rows)), rows)
-        return _cosines(query, rows)
+        return cosines(query, rows)
 
     def blocks(self, rows: Rows | None = None, size: int = 8_192) -> Iterator[tuple[Rows, Half]]:
         """(row numbers, checked float16 vectors) of all rows or of the given increasing ones, `size` at a time."""
@@ -225,19 +206,19 @@ class VectorFile:
             if span > 4 * len(part):
                 yield part, self.read(part)
                 continue
-            vectors = self._stretch(first, span)[part - first]
+            vectors = self._files.stretch(first, span)[part - first]
             self._check(part, vectors)
             yield part, vectors
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Reads and checks every row, also those checked before. Raises CacheUnusable for the first damaged one."""
         count = self._count
-        if (np.diff(self._keys[:count]) <= 0).any():
+        if (np.diff(self._files.keys[:count]) <= 0).any():
             raise CacheUnusable(f"{self.directory} has keys out of order; rebuild it from the store")
-        for start in range(0, count, BLOCK):
-            rows = np.arange(start, min(start + BLOCK, count))
-            self._verified[rows] = False
-            self._check(rows, self._stretch(start, len(rows)))
+        for start in range(0, count, _BLOCK):
+            rows = np.arange(start, min(start + _BLOCK, count))
+            self._files.right[rows] = False
+            self._check(rows, self._files.stretch(start, len(rows)))
             if progress:
                 progress(int(rows[-1]) + 1, count)
 
@@ -247,7 +228,7 @@ class VectorFile:
         In order that takes seconds; as single rows that searches wait for, minutes. room: bytes of memory to spare;
         where the rows take more, nothing is read. stopped: asked after every piece. Never raises.
         """
-        size = self._count * self._stride
+        size = self._count * self.dim * 2
         done = 0
         if size <= room:
             with contextlib.suppress(OSError), (self.directory / "rows").open("rb", buffering=0) as file:
@@ -260,9 +241,7 @@ class VectorFile:
         """Returns when every row appended before is on disk, and says so in the header."""
         with self._lock:
             count = self._count
-            for file in self._files.values():
-                os.fdatasync(file)
-            write_at(self._files["rows"], pack_header(self.dim, self.fingerprint, count), 0)
+            self._files.sync(self.fingerprint, count)
             self._synced = count
 
     def truncate(self, count: int) -> None:
@@ -273,106 +252,48 @@ class VectorFile:
 
     def close(self) -> None:
         """Syncs and gives the files back; idempotent. Arrays handed out before stay valid, `keys` included."""
-        if self._files:
+        if not self._files.closed:
             self.sync()
             with self._lock:
-                self._shrink(self._count)
-                self._release()
+                self._files.fit(self._count)
+                self._files.close()
 
     # Below, callers hold the lock or are alone with the file.
 
     def _recover(self) -> None:
-        room = self._room()
-        zeros = np.flatnonzero(self._keys[:room] <= 0)
+        files = self._files
+        room = files.room
+        zeros = np.flatnonzero(files.keys[:room] <= 0)
         count = int(zeros[0]) if len(zeros) else room
         if count < self._synced:
             raise CacheUnusable(f"{self.directory} has lost rows; rebuild it from the store")
-        if (np.diff(self._keys[: self._synced]) <= 0).any():
+        if (np.diff(files.keys[: self._synced]) <= 0).any():
             raise CacheUnusable(f"{self.directory} has keys out of order; rebuild it from the store")
         good = self._synced
         while good < count:
-            rows = np.arange(good, min(good + BLOCK, count))
-            right = self._right(rows, self._stretch(good, len(rows)))
-            right[1:] &= np.diff(self._keys[rows]) > 0
-            right[0] &= good == 0 or bool(self._keys[good] > self._keys[good - 1])
-            self._verified[rows] = right
+            rows = np.arange(good, min(good + _BLOCK, count))
+            right = files.check(rows, files.stretch(good, len(rows)))
+            right[1:] &= np.diff(files.keys[rows]) > 0
+            right[0] &= good == 0 or bool(files.keys[good] > files.keys[good - 1])
+            files.right[rows] = right
             good += len(rows) if right.all() else int(np.argmin(right))
             if not right.all():
                 break
         self._cut(good)
 
     def _cut(self, count: int) -> None:
-        """Rows from `count` on become holes again: a key of zero is what ends the file after the next crash."""
         self._count = min(self._count, count)
-        capacity = self._capacity
-        self._verified[count:] = False
         if self._synced > count:
-            write_at(self._files["rows"], pack_header(self.dim, self.fingerprint, count), 0)
+            self._files.mark(self.fingerprint, count)
             self._synced = count
-        os.ftruncate(self._files["keys"], count * 8)
-        os.ftruncate(self._files["keys"], max(capacity, count) * 8)
+        self._files.forget(count)
         self._count = count
 
-    def _right(self, rows: Rows, vectors: Half) -> npt.NDArray[np.bool_]:
-        found = np.fromiter(map(checksum, self._keys[rows], vectors), dtype="<u4", count=len(rows))
-        return np.asarray(found == self._checks[rows], dtype=np.bool_)
-
     def _check(self, rows: Rows, vectors: Half) -> None:
-        """Marks rows as verified or raises; `vectors` is the copy that the caller goes on to use."""
-        unsure = np.flatnonzero(~self._verified[rows])
-        right = self._right(rows[unsure], vectors[unsure])
+        """Marks rows as right or raises; `vectors` is the copy that the caller goes on to use."""
+        unsure = np.flatnonzero(~self._files.right[rows])
+        right = self._files.check(rows[unsure], vectors[unsure])
         if not right.all():
             row = int(rows[unsure[np.argmin(right)]])
             raise CacheUnusable(f"row {row} of {self.directory} is damaged; rebuild it from the store")
-        self._verified[rows[unsure]] = True
-
-    def _stretch(self, first: int, count: int) -> Half:
-        """Neighbouring rows through the file, where the system reads ahead, instead of the map, where it must not."""
-        vectors = np.empty((count, self.dim), dtype="<f2")
-        left, offset = memoryview(vectors.data).cast("B"), PAGE + first * self._stride
-        while left and (done := os.preadv(self._files["rows"], [left], offset)):
-            left, offset = left[done:], offset + done
-        return vectors
-
-    def _room(self) -> int:
-        """Rows for which all three files have space."""
-        sizes = {name: os.fstat(file).st_size for name, file in self._files.items()}
-        return max(0, min((sizes["rows"] - PAGE) // self._stride, sizes["keys"] // 8, sizes["checks"] // 4))
-
-    def _grow(self, needed: int) -> None:
-        if needed > self._capacity:
-            capacity = max(needed, self._capacity * 3 // 2, MIN_CAPACITY)
-            self._shrink(capacity)
-            self._map(capacity)
-
-    def _shrink(self, capacity: int) -> None:
-        os.ftruncate(self._files["rows"], PAGE + capacity * self._stride)
-        os.ftruncate(self._files["keys"], capacity * 8)
-        os.ftruncate(self._files["checks"], capacity * 4)
-
-    def _map(self, capacity: int) -> None:
-        """Maps all three; a reader that still uses the old arrays keeps the old mapping alive through them."""
-        verified = np.zeros(capacity, dtype=np.bool_)
-        verified[: self._count] = self._verified[: self._count]
-        rows = map_array(self._files["rows"], PAGE, "<f2", capacity * self.dim, scattered=True)
-        self._rows: Half = rows.reshape(capacity, self.dim)
-        self._keys: Keys = map_array(self._files["keys"], 0, "<i8", capacity)
-        self._checks = map_array(self._files["checks"], 0, "<u4", capacity)
-        self._verified = verified
-        self._capacity = capacity
-
-    def _release(self) -> None:
-        for file in self._files.values():
-            os.close(file)
-        self._files = {}
-
-
-def _cosines(query: npt.NDArray[np.float32], rows: Half) -> Scores:
-    """Rounding the query to float16 as well moves a cosine by 3e-5 at most, and lets one SIMD kernel do all."""
-    half = numkong.astype(query[None], "f16")
-    products = np.asarray(numkong.cdist(half, rows, "dot"))[0]
-    rounded = np.asarray(half)[0]
-    norm = float(numkong.dot(rounded, rounded))  # type: ignore[arg-type]  # not `cdist`, which would let go of Python's lock once more
-    # Rounding shortens or stretches the query like the row that equals it: undone, a self-match cannot be off by both.
-    scores: Scores = (products * norm**-0.5).astype(np.float32)
-    return scores
+        self._files.right[rows[unsure]] = True

@@ -1,4 +1,4 @@
-"""How a vector file lies on disk, and the only place that reads or writes its bytes.
+"""The bytes of a vector file: its header, and the checksum of a row.
 
 A directory of three files, all numbers little-endian:
 
@@ -11,19 +11,14 @@ The header: magic, version, dim, number of rows known to be on disk, fingerprint
 
 from __future__ import annotations
 
-import mmap
-import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from index.embedded.ann.arrays import Half
 from index.errors import CacheUnusable
-
-Half = npt.NDArray[np.float16]
 
 PAGE = 4096
 MAX_FINGERPRINT = 128
@@ -54,24 +49,3 @@ def unpack_header(page: bytes, where: Path) -> tuple[int, str, int]:
 def checksum(key: np.int64, row: Half) -> int:
     """CRC-32 that binds a row to its key. row: C-contiguous."""
     return zlib.crc32(row.data, zlib.crc32(key.tobytes()))
-
-
-def map_array(file: int, offset: int, dtype: str, count: int, *, scattered: bool = False) -> npt.NDArray[Any]:
-    """Read-only 1-D array over an open file; the mapping lives as long as the array does.
-
-    scattered: elements are read here and there, so reading ahead around each would only push others out of memory.
-    """
-    if not count:
-        return np.empty(0, dtype=dtype)
-    mapping = mmap.mmap(file, offset + count * np.dtype(dtype).itemsize, prot=mmap.PROT_READ)
-    if scattered and hasattr(mmap, "MADV_RANDOM"):
-        mapping.madvise(mmap.MADV_RANDOM)
-    return np.frombuffer(mapping, dtype=dtype, offset=offset, count=count)
-
-
-def write_at(file: int, data: npt.NDArray[Any] | bytes, offset: int) -> None:
-    """Through the file, not the mapping: a full disk is then an OSError instead of a SIGBUS."""
-    left = memoryview(data.data if isinstance(data, np.ndarray) else data).cast("B")
-    while left:
-        done = os.pwrite(file, left, offset)
-        left, offset = left[done:], offset + done

@@ -17,6 +17,7 @@ from index.embedded.ann.vector_file import VectorFile
 from index.embedded.failpoints import Failpoints
 from index.embedded.live.generation import Generation
 from index.embedded.live.policy import Policy
+from index.embedded.store.encoding import stored_type
 from index.embedded.store.vectors import StoredVectors
 from index.errors import CacheUnusable
 
@@ -81,7 +82,7 @@ class Builder:
 
     def flat(self) -> FlatIndex:
         """Everything the store has, in memory."""
-        made = FlatIndex(self.source.head.dim)
+        made = FlatIndex(self.source.head.dim, stored_type(self.source.head.dim))
         self.catch_up(made)
         return made
 
