@@ -43,13 +43,12 @@ def spawn(code: str, *arguments: object) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("wait", [0.2, 0.6])
 def test_kill_in_the_middle_of_writes(tmp_path: Path, wait: float) -> None:
     """After SIGKILL every acknowledged write is there and found, deletes are gone, each call is whole or absent."""
-    process = spawn(_WRITER, tmp_path)
-    assert process.stdout is not None
-    process.stdout.readline()
-    time.sleep(wait)
-    process.send_signal(signal.SIGKILL)
-    acknowledged = [int(line) for line in process.stdout.read().split()]
-    process.wait()
+    with spawn(_WRITER, tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        acknowledged = [int(line) for line in process.stdout.read().split()]
     last = acknowledged[-1] if acknowledged else 0
     (tmp_path / "originals" / "tmp" / "half").write_bytes(b"written by a process that died")
     (tmp_path / "foreign.txt").write_text("not ours")
