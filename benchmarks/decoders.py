@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmarks import report
 from models.pictures.image import Decoded, decode
+from models.preprocessing import Preprocessing
 from service.embedding.decoder import DecoderPool
 from tests.harness import photographs
 
@@ -73,12 +74,15 @@ async def measure(pictures: dict[str, list[bytes]]) -> list[tuple[str, str, int,
     async def in_thread(data: bytes) -> Decoded:
         return await loop.run_in_executor(threads, decode, data)
 
+    async def in_process(data: bytes) -> Decoded:
+        return await pool.decode(data, preprocessing=Preprocessing())
+
     found: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
     try:
         for _ in range(ROUNDS):
             for kind, set_ in pictures.items():
                 for width in (1, 8):
-                    for place, work in (("threads", in_thread), ("processes", pool.decode)):
+                    for place, work in (("threads", in_thread), ("processes", in_process)):
                         figures = await timed(work, set_, width, pool.pids)
                         found.setdefault((kind, place, width), []).append(figures)
     finally:

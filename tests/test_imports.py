@@ -92,7 +92,6 @@ DEBT: dict[str, set[str]] = {
         "models.backbones.resnet50.quantize",
         "models.backbones.resnet50.weights",
         "models.build.fetch",
-        "models.pictures.image",
         "models.runtimes.processor",
         "onnx",
     },

@@ -1,7 +1,7 @@
-"""Bytes to pixels, the same way for gallery and query: by content, upright, short side to 256, centre 224.
+"""Bytes to pixels, the same way for gallery and query: by content, upright, resized by a Preprocessing.
 
 Whatever is wrong with the bytes becomes an ImageError; limits are checked before a pixel is decoded. This module runs
-in worker processes and imports nothing but Pillow and numpy. Colour profiles are ignored: pixels count as sRGB.
+in worker processes and imports no library but Pillow and numpy. Colour profiles are ignored: pixels count as sRGB.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from models.pictures import jpeg, png
 from models.pictures.header import Header, read_header, sniff
 from models.pictures.heif import KINDS as HEIF_KINDS
 from models.pictures.heif import open_heif
+from models.preprocessing import PAD_COLOUR, Preprocessing, Rule
 
-# Part of every fingerprint: a change of what follows makes new vectors incomparable with old ones.
-PREPROCESSING = "pixels-1"
+# A change of what follows that moves vectors needs another `preprocessing.VERSION`: the old ones cannot be compared.
 
-SIDE = 224
-SHORT_SIDE = 256
 THUMBNAIL_SIDE = 256
 
-# libjpeg may shrink by 2, 4 or 8 while decoding, as long as this much of the short side is left. So a photograph of 12
-# megapixels (short side 3,000) goes by 8 and stays at a median cosine of .9987 to the full decode; 256 would give .996.
-_DRAFT_SIDE = 368
+# libjpeg may shrink by 2, 4 or 8 while decoding, as long as this many pixels are left for each one of the target. So a
+# photograph of 12 megapixels (short side 3,000 for 256) goes by 8 and stays at a median cosine of .9987 to the full
+# decode; a ratio of 1 would give .996.
+_DRAFT = 368 / 256
 # What is left is averaged down in boxes to no less than this many times the target, then resampled.
 _GAP = 2
-_FILTER = Image.Resampling.BICUBIC
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 _THUMBNAIL_FILTER = Image.Resampling.BILINEAR
 _THUMBNAIL_QUALITY = 60
 
@@ -52,6 +55,7 @@ _TURNS = {
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error)
 
 Box = tuple[float, float, float, float]
+_PLAIN = Preprocessing()
 _WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -65,7 +69,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """pixels: uint8 (224, 224, 3), RGB. width, height: of the upright picture. format: "jpeg", "png", "webp", …
+    """pixels: uint8 (side, side, 3), RGB. width, height: of the upright picture. format: "jpeg", "png", "webp", …
 
     thumbnail: WebP, upright, longest side 256 (never enlarged); None where none was asked for.
     """
@@ -78,12 +82,18 @@ class Decoded:
 
 
 def decode(
-    data: bytes | memoryview, limits: Limits = Limits(), *, crop: Box | None = None, thumbnail: bool = False
+    data: bytes | memoryview,
+    limits: Limits = Limits(),
+    *,
+    preprocessing: Preprocessing = _PLAIN,
+    crop: Box | None = None,
+    thumbnail: bool = False,
 ) -> Decoded:
     """Decodes one uploaded picture; of an animation the first frame.
 
-    crop: left, top, right, bottom of the part that counts, each 0…1 of the upright picture. The thumbnail always shows
-    the whole picture. Raises UnsupportedImage, UndecodableImage, ImageTooLarge, and ValueError for a crop without area.
+    preprocessing: what the network takes. crop: left, top, right, bottom of the part that counts, each 0…1 of the
+    upright picture. The thumbnail always shows the whole picture, and asking for one changes no pixel. Raises
+    UnsupportedImage, UndecodableImage, ImageTooLarge, and ValueError for a crop without area.
     """
     if crop is not None and not (0 <= crop[0] < crop[2] <= 1 and 0 <= crop[1] < crop[3] <= 1):
         raise ValueError("crop must be left,top,right,bottom with 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
@@ -91,7 +101,7 @@ def decode(
     try:
         image, header = _opened(data, kind, limits)
         with image:
-            return _decode(data, image, header, crop or _WHOLE, thumbnail)
+            return _decode(data, image, header, preprocessing, crop or _WHOLE, thumbnail)
     except ImageError:
         raise
     except MemoryError as error:
@@ -131,27 +141,62 @@ def _opened(data: bytes | memoryview, kind: str, limits: Limits) -> tuple[Image.
     return image, header
 
 
-def _decode(data: bytes | memoryview, opened: Image.Image, header: Header, crop: Box, thumbnail: bool) -> Decoded:
+def _decode(
+    data: bytes | memoryview,
+    opened: Image.Image,
+    header: Header,
+    preprocessing: Preprocessing,
+    crop: Box,
+    thumbnail: bool,
+) -> Decoded:
     turn = _orientation(opened)
     region = _as_stored(crop, turn)
+    short = preprocessing.short_side
+    least = max(short, THUMBNAIL_SIDE) * _DRAFT
     sides = (region[2] - region[0]) * header.width, (region[3] - region[1]) * header.height
-    shrink = next((by for by in (8, 4, 2) if min(sides) >= by * _DRAFT_SIDE), 1)
+    spans = _spans(preprocessing.rule, *sides)
+    shrink = next((by for by in (8, 4, 2) if min(spans) >= by * least), 1)
     size = header.width // shrink, header.height // shrink
     opened.draft(None, size)  # does nothing to other kinds than JPEG
     opened.load()
     _check_whole(data, opened, header, size)
     image = reduced = _resizable(opened)
-    by = max(1, int(min(sides) * image.width / header.width / (_GAP * SHORT_SIDE)))
+    across, down = (max(1, int(span * image.width / header.width / (_GAP * short))) for span in spans)
     if crop != _WHOLE:
         reduced = image.crop(_pixels_of(region, image.size))
-    if by > 1:
-        reduced = reduced.reduce(by)
-    pixels = _opaque(reduced.resize((SIDE, SIDE), _FILTER, _centre(reduced.size)))
+    if across > 1 or down > 1:
+        reduced = reduced.reduce((across, down))
+    pixels = _fitted(reduced, preprocessing, turn)
     small = None
     if thumbnail:
-        small = _thumbnail(reduced if crop == _WHOLE else image, turn)
+        alike = crop == _WHOLE and across == down and _GAP * short >= THUMBNAIL_SIDE
+        small = _thumbnail(reduced if alike else image, turn)
     upright = (header.height, header.width) if turn in (5, 6, 7, 8) else (header.width, header.height)
-    return Decoded(np.asarray(_turned(pixels, turn)), *upright, header.kind, small)
+    return Decoded(np.asarray(pixels), *upright, header.kind, small)
+
+
+def _spans(rule: Rule, width: float, height: float) -> tuple[float, float]:
+    """How much of the picture becomes the frame's `short_side`, across and down."""
+    if rule == "squash":
+        return width, height
+    span = min(width, height) if rule == "crop" else max(width, height)
+    return span, span
+
+
+def _fitted(image: Image.Image, preprocessing: Preprocessing, turn: int) -> Image.Image:
+    """The upright picture as RGB of side × side; samples the middle directly, so that no long strip is blown up."""
+    side, short = preprocessing.side, preprocessing.short_side
+    spans = _spans(preprocessing.rule, *image.size)
+    middle = image.width / 2, image.height / 2
+    halves = [min(span * side / short, 2 * half) / 2 for span, half in zip(spans, middle, strict=True)]
+    box = (middle[0] - halves[0], middle[1] - halves[1], middle[0] + halves[0], middle[1] + halves[1])
+    size = [max(1, min(side, round(2 * half * short / span))) for half, span in zip(halves, spans, strict=True)]
+    fitted = _turned(_opaque(image.resize((size[0], size[1]), _FILTERS[preprocessing.filter], box)), turn)
+    if fitted.size == (side, side):
+        return fitted
+    frame = Image.new("RGB", (side, side), PAD_COLOUR)
+    frame.paste(fitted, ((side - fitted.width) // 2, (side - fitted.height) // 2))
+    return frame
 
 
 def _pixels_of(region: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -169,13 +214,6 @@ def _check_whole(data: bytes | memoryview, loaded: Image.Image, header: Header, 
         last_row = loaded.crop((0, loaded.height - 1, *loaded.size))
         if png.is_interlaced(memoryview(data)) or last_row.getbbox(alpha_only=False) is None:
             png.check_rows(memoryview(data))
-
-
-def _centre(size: tuple[int, int]) -> Box:
-    """The box that becomes 224 × 224 when the short side becomes 256. Never the whole strip of a long, thin picture."""
-    half = min(size) * SIDE / SHORT_SIDE / 2
-    x, y = size[0] / 2, size[1] / 2
-    return (x - half, y - half, x + half, y + half)
 
 
 def _thumbnail(image: Image.Image, turn: int) -> bytes:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from models import golden
 from models.artefact import Artefact
-from models.backbones.resnet50.graph import INPUT, OUTPUT, SIDE
+from models.backbones.resnet50.graph import INPUT, OUTPUT
 from models.errors import ArtefactCorrupt, DeviceUnavailable, EmbeddingInvalid
 
 Pixels = npt.NDArray[np.uint8]
@@ -65,7 +65,9 @@ class OnnxEmbedder:
         self.precision = artefact.precision
         self.fingerprint = artefact.fingerprint
         self.dim = artefact.dim
-        wanted = wanted_providers(onnxruntime.get_available_providers(), device, engine_cache)
+        self.preprocessing = artefact.preprocessing
+        side = self.preprocessing.side
+        wanted = wanted_providers(onnxruntime.get_available_providers(), device, side, engine_cache)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -90,12 +92,13 @@ class OnnxEmbedder:
         golden.check(found, golden.unpack(artefact.golden), artefact.precision, str(artefact.path))
 
     def embed(self, pixels: Pixels) -> Embeddings:
-        """uint8 (n, 224, 224, 3) RGB → float32 (n, dim), unit rows.
+        """uint8 (n, side, side, 3) RGB → float32 (n, dim), unit rows; `side` is the preprocessing's.
 
         Raises EmbeddingInvalid, and ValueError for pixels of another shape or type.
         """
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (SIDE, SIDE, 3):
-            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (n, {SIDE}, {SIDE}, 3)")
+        side = self.preprocessing.side
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (side, side, 3):
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (n, {side}, {side}, 3)")
         if len(pixels) == 0:
             return np.zeros((0, self.dim), np.float32)
         return unit_rows(self._run(pixels))
@@ -127,8 +130,11 @@ def bucketed(pixels: Pixels, buckets: Sequence[int]) -> Iterator[Pixels]:
         yield np.concatenate([part, np.zeros((missing, *part.shape[1:]), np.uint8)]) if missing else part
 
 
-def wanted_providers(available: Sequence[str], device: str, engine_cache: Path | None = None) -> list[Any]:
-    """What to ask onnxruntime for, best first. Raises DeviceUnavailable where `device` is "cuda" and there is none."""
+def wanted_providers(available: Sequence[str], device: str, side: int, engine_cache: Path | None = None) -> list[Any]:
+    """What to ask onnxruntime for, best first, for pictures of side × side.
+
+    Raises DeviceUnavailable where `device` is "cuda" and there is none.
+    """
     if device == "cpu" or (device == "auto" and _CUDA not in available):
         return [_CPU]
     if _CUDA not in available:
@@ -138,7 +144,7 @@ def wanted_providers(available: Sequence[str], device: str, engine_cache: Path |
         )
     providers: list[Any] = [(_CUDA, {"prefer_nhwc": "1"}), _CPU]
     if engine_cache is not None and _TENSORRT in available:
-        shape = f"x{SIDE}x{SIDE}x3"
+        shape = f"x{side}x{side}x3"
         tensorrt = {
             "trt_fp16_enable": "1",
             "trt_engine_cache_enable": "1",

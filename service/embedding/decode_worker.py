@@ -18,6 +18,7 @@ import orjson
 
 from models.errors import ImageError
 from models.pictures import image
+from models.preprocessing import Preprocessing
 
 # 64 million pixels in RGBA are 256 MB, and Pillow may hold two copies beside the interpreter's own mappings.
 ADDRESS_SPACE = 3 * 2**30
@@ -49,12 +50,15 @@ def answer(job: dict[str, object], memory: mmap.mmap, limits: image.Limits) -> d
     """Decodes one picture out of `memory`, leaves pixels and thumbnail at its start, says where what lies."""
     size = job["size"]
     crop = job.get("crop")
+    wanted = job["preprocessing"]
     assert isinstance(size, int)
+    assert isinstance(wanted, dict)
     try:
         with memoryview(memory) as view, view[:size] as data:
             decoded = image.decode(
                 data,
                 limits,
+                preprocessing=Preprocessing.parse(wanted),
                 crop=tuple(crop) if isinstance(crop, list) else None,
                 thumbnail=bool(job.get("thumbnail")),
             )

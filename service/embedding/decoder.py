@@ -1,8 +1,8 @@
 """Pictures are decoded in worker processes that can be killed: one bad file harms nobody else.
 
 Each worker shares one memory mapping with the service (upload in, pixels and thumbnail out) and a socket for headers:
-JSON `{"size", "crop", "thumbnail"}` in; `{"shape", "thumbnail", "width", "height", "format"}` or `{"error", "detail"}`
-out.
+JSON `{"size", "preprocessing", "crop", "thumbnail"}` in; `{"shape", "thumbnail", "width", "height", "format"}` or
+`{"error", "detail"}` out.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ import orjson
 
 from models import errors
 from models.pictures.image import Decoded
+from models.preprocessing import Preprocessing
 from service.errors import DeadlinePassed, NotReady, ShuttingDown
 
 log = logging.getLogger("lookalike.decoder")
 
-# Pixels (3 bytes each) plus a WebP thumbnail of 256 × 256 always fit, whatever the upload's size.
+# The pixels of any Preprocessing (3 bytes each) and a thumbnail always fit, whatever the upload's size.
 SMALLEST_MAPPING = 4 * 2**20
 START_SECONDS = 60.0
 
@@ -78,13 +79,20 @@ class Worker:
             if not await asyncio.get_running_loop().sock_recv(self._channel, 16):
                 raise WorkerDied("the decoding process ended while it started")
 
-    async def decode(self, data: bytes, crop: tuple[float, float, float, float] | None, thumbnail: bool) -> Decoded:
+    async def decode(
+        self,
+        data: bytes,
+        preprocessing: Preprocessing,
+        crop: tuple[float, float, float, float] | None,
+        thumbnail: bool,
+    ) -> Decoded:
         """Raises ImageError, WorkerDied."""
         loop = asyncio.get_running_loop()
         size = len(data)
         self._memory[:size] = data
         try:
-            await loop.sock_sendall(self._channel, orjson.dumps({"size": size, "crop": crop, "thumbnail": thumbnail}))
+            job = {"size": size, "preprocessing": preprocessing.as_json(), "crop": crop, "thumbnail": thumbnail}
+            await loop.sock_sendall(self._channel, orjson.dumps(job))
             raw = await loop.sock_recv(self._channel, 65536)
         except OSError as error:
             raise WorkerDied(str(error)) from error
@@ -156,13 +164,15 @@ class DecoderPool:
         self,
         data: bytes,
         *,
+        preprocessing: Preprocessing,
         crop: tuple[float, float, float, float] | None = None,
         thumbnail: bool = False,
         deadline: float = float("inf"),
     ) -> Decoded:
-        """Waits for a free worker, then for the picture. deadline: monotonic seconds.
+        """Waits for a free worker, then for the picture.
 
-        Raises ImageError, DeadlinePassed, NotReady.
+        preprocessing: of the network that the picture is for. deadline: monotonic seconds. Raises ImageError,
+        DeadlinePassed, NotReady.
         """
         if self._closed:
             raise ShuttingDown()
@@ -173,7 +183,7 @@ class DecoderPool:
                 raise ShuttingDown()
             raise DeadlinePassed()
         # A caller that goes away must not leave a worker with an unread answer: the task goes on and hands it back.
-        task = asyncio.create_task(self._decode(worker, data, crop, thumbnail))
+        task = asyncio.create_task(self._decode(worker, data, preprocessing, crop, thumbnail))
         self._keep(task)
         return await asyncio.shield(task)
 
@@ -190,6 +200,7 @@ class DecoderPool:
         self,
         worker: Worker | None,
         data: bytes,
+        preprocessing: Preprocessing,
         crop: tuple[float, float, float, float] | None,
         thumbnail: bool,
     ) -> Decoded:
@@ -200,7 +211,7 @@ class DecoderPool:
                 worker = worker or await self._fresh()
                 watchdog = loop.call_later(self._seconds, worker.give_up)
                 try:
-                    return await worker.decode(data, crop, thumbnail)
+                    return await worker.decode(data, preprocessing, crop, thumbnail)
                 except WorkerDied as error:
                     dead, worker = worker, None
                     self._discard(dead, "took too long" if dead.late else str(error))

@@ -9,6 +9,7 @@ from pathlib import Path
 from index.errors import ModelMismatch
 from models import artefact as artefacts
 from models.artefact import Artefact
+from models.preprocessing import Preprocessing
 from models.runtimes.onnxruntime import Embedder, OnnxEmbedder
 from service.settings import Settings
 
@@ -25,6 +26,11 @@ class LoadedModel:
     @property
     def fingerprint(self) -> str:
         return self.artefact.fingerprint
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What a picture must become before `narrow` and `wide` take it."""
+        return self.artefact.preprocessing
 
 
 class Networks:

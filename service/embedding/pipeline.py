@@ -89,7 +89,9 @@ class Pipeline:
     ) -> Embedded:
         sha256, _, crop = key
         with self._metrics.stage("decode") as decoding:
-            decoded = await self.decoder.decode(data, crop=crop, thumbnail=thumbnail, deadline=deadline)
+            decoded = await self.decoder.decode(
+                data, preprocessing=network.preprocessing, crop=crop, thumbnail=thumbnail, deadline=deadline
+            )
         media = Media(decoded.width, decoded.height, decoded.format, len(data), sha256)
         if known is not None:
             return Embedded(known.vector, media, decoded.thumbnail, decoding.ms)

@@ -52,7 +52,7 @@ class CatalogueTarget:
     async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
         pipeline = self._runtime.pipeline
         try:
-            decoded = await pipeline.decoder.decode(data, thumbnail=True)
+            decoded = await pipeline.decoder.decode(data, preprocessing=self._network.preprocessing, thumbnail=True)
             vector = await pipeline.batcher.submit(self._network, decoded.pixels, bulk=True)
         except (ImageError, EmbeddingInvalid) as error:
             raise PictureRefused(str(error)) from None

@@ -17,8 +17,11 @@ from PIL import Image
 
 from models.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from models.pictures import image
+from models.preprocessing import Preprocessing
 from service.embedding.decoder import DecoderPool, Worker
 from service.errors import NotReady, Overloaded
+
+PLAIN = Preprocessing()
 
 
 def jpeg(seed: int = 1, size: tuple[int, int] = (400, 300)) -> bytes:
@@ -45,7 +48,9 @@ def test_pixels_and_thumbnail_are_those_of_decoding_in_place() -> None:
     async def body(pool: DecoderPool) -> None:
         pictures = [jpeg(seed) for seed in range(8)]
         crop = (0.1, 0.2, 0.9, 1.0)
-        found = await asyncio.gather(*(pool.decode(each, crop=crop, thumbnail=True) for each in pictures))
+        found = await asyncio.gather(
+            *(pool.decode(each, crop=crop, thumbnail=True, preprocessing=PLAIN) for each in pictures)
+        )
         for data, decoded in zip(pictures, found, strict=True):
             expected = image.decode(data, crop=crop, thumbnail=True)
             np.testing.assert_array_equal(decoded.pixels, expected.pixels)
@@ -62,8 +67,8 @@ def test_pixels_and_thumbnail_are_those_of_decoding_in_place() -> None:
 def test_bad_pictures_raise_what_the_decoder_says_and_the_worker_lives(data: bytes, error: type[Exception]) -> None:
     async def body(pool: DecoderPool) -> None:
         with pytest.raises(error):
-            await pool.decode(data)
-        await pool.decode(jpeg())
+            await pool.decode(data, preprocessing=PLAIN)
+        await pool.decode(jpeg(), preprocessing=PLAIN)
         assert pool.restarts == 0
 
     with_pool(body)
@@ -72,8 +77,8 @@ def test_bad_pictures_raise_what_the_decoder_says_and_the_worker_lives(data: byt
 def test_limits_are_handed_to_the_workers() -> None:
     async def body(pool: DecoderPool) -> None:
         with pytest.raises(ImageTooLarge):
-            await pool.decode(jpeg(size=(401, 300)))
-        await pool.decode(jpeg(size=(400, 300)))
+            await pool.decode(jpeg(size=(401, 300)), preprocessing=PLAIN)
+        await pool.decode(jpeg(size=(400, 300)), preprocessing=PLAIN)
 
     with_pool(body, max_pixels=120_000)
 
@@ -82,7 +87,7 @@ def test_a_worker_that_died_of_something_else_costs_no_picture() -> None:
     async def body(pool: DecoderPool) -> None:
         (pid,) = pool.pids
         os.kill(pid, signal.SIGKILL)
-        assert (await pool.decode(jpeg())).format == "jpeg"
+        assert (await pool.decode(jpeg(), preprocessing=PLAIN)).format == "jpeg"
         assert pool.restarts == 1 and pool.pids != [pid]
 
     with_pool(body, workers=1)
@@ -107,9 +112,9 @@ def test_a_picture_that_kills_two_workers_is_to_blame_and_the_next_one_is_fine()
         try:
             os.kill(pool.pids[0], signal.SIGKILL)
             with pytest.raises(UndecodableImage, match="crashes"):
-                await pool.decode(jpeg())
+                await pool.decode(jpeg(), preprocessing=PLAIN)
             pool.fragile = False
-            assert (await pool.decode(jpeg())).format == "jpeg"
+            assert (await pool.decode(jpeg(), preprocessing=PLAIN)).format == "jpeg"
             assert pool.restarts >= 2
         finally:
             await pool.close()
@@ -121,7 +126,7 @@ def test_closing_tells_those_who_wait_for_a_worker() -> None:
     async def body(pool: DecoderPool) -> None:
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)
-        waiting = [asyncio.create_task(pool.decode(jpeg())) for _ in range(4)]
+        waiting = [asyncio.create_task(pool.decode(jpeg(), preprocessing=PLAIN)) for _ in range(4)]
         await asyncio.sleep(0.05)
         await pool.close()
         results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -137,7 +142,7 @@ def test_a_folder_of_the_same_name_is_not_run_instead_of_ours(tmp_path: Path) ->
     before = Path.cwd()
     os.chdir(tmp_path)
     try:
-        with_pool(lambda pool: pool.decode(jpeg()), workers=1)
+        with_pool(lambda pool: pool.decode(jpeg(), preprocessing=PLAIN), workers=1)
     finally:
         os.chdir(before)
 
@@ -147,7 +152,7 @@ def test_a_terminated_group_leaves_its_decoders_to_the_server() -> None:
         for pid in pool.pids:
             os.kill(pid, signal.SIGTERM)
             os.kill(pid, signal.SIGINT)
-        assert (await pool.decode(jpeg())).format == "jpeg"
+        assert (await pool.decode(jpeg(), preprocessing=PLAIN)).format == "jpeg"
         assert pool.restarts == 0
 
     with_pool(body, workers=1)
@@ -158,8 +163,8 @@ def test_a_worker_that_hangs_is_killed_after_its_time() -> None:
         (pid,) = pool.pids
         os.kill(pid, signal.SIGSTOP)
         with pytest.raises(UndecodableImage, match="too long"):
-            await pool.decode(jpeg())
-        assert (await pool.decode(jpeg())).format == "jpeg"
+            await pool.decode(jpeg(), preprocessing=PLAIN)
+        assert (await pool.decode(jpeg(), preprocessing=PLAIN)).format == "jpeg"
         assert pool.restarts == 1
 
     with_pool(body, workers=1, seconds=0.5)
@@ -169,10 +174,12 @@ def test_a_caller_that_goes_away_leaves_the_worker_usable() -> None:
     async def body(pool: DecoderPool) -> None:
         big = jpeg(size=(6000, 4000))
         for _ in range(3):
-            task = asyncio.create_task(pool.decode(big))
+            task = asyncio.create_task(pool.decode(big, preprocessing=PLAIN))
             await asyncio.sleep(0.005)
             task.cancel()
-        np.testing.assert_array_equal((await pool.decode(jpeg(9))).pixels, image.decode(jpeg(9)).pixels)
+        np.testing.assert_array_equal(
+            (await pool.decode(jpeg(9), preprocessing=PLAIN)).pixels, image.decode(jpeg(9)).pixels
+        )
         assert pool.restarts == 0
 
     with_pool(body, workers=1)
@@ -181,8 +188,8 @@ def test_a_caller_that_goes_away_leaves_the_worker_usable() -> None:
 def test_a_picture_past_its_deadline_is_not_decoded() -> None:
     async def body(pool: DecoderPool) -> None:
         with pytest.raises(Overloaded):
-            await pool.decode(jpeg(), deadline=time.monotonic() - 1)
-        await pool.decode(jpeg())
+            await pool.decode(jpeg(), deadline=time.monotonic() - 1, preprocessing=PLAIN)
+        await pool.decode(jpeg(), preprocessing=PLAIN)
 
     with_pool(body, workers=1)
 
@@ -206,6 +213,6 @@ def test_a_closed_pool_says_so() -> None:
     async def body(pool: DecoderPool) -> None:
         await pool.close()
         with pytest.raises(NotReady):
-            await pool.decode(jpeg())
+            await pool.decode(jpeg(), preprocessing=PLAIN)
 
     with_pool(body)

@@ -124,12 +124,13 @@ def test_cuda_is_refused_or_replaced_where_there_is_none(model_dir: Path) -> Non
 def test_providers_are_asked_for_best_first(tmp_path: Path) -> None:
     """TensorRT before CUDA before the CPU, TensorRT only where it may keep its engines."""
     gpu = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
-    assert wanted_providers(gpu, "cpu") == ["CPUExecutionProvider"]
-    assert [name for name, *_ in wanted_providers(gpu, "cuda")[:-1]] == ["CUDAExecutionProvider"]
-    first, second, last = wanted_providers(gpu, "auto", tmp_path)
+    assert wanted_providers(gpu, "cpu", 224) == ["CPUExecutionProvider"]
+    assert [name for name, *_ in wanted_providers(gpu, "cuda", 224)[:-1]] == ["CUDAExecutionProvider"]
+    first, second, last = wanted_providers(gpu, "auto", 260, tmp_path)
     assert (first[0], second[0], last) == (gpu[0], gpu[1], gpu[2])
     assert first[1]["trt_engine_cache_path"] == str(tmp_path)
-    assert wanted_providers(gpu[1:], "cuda", tmp_path)[0][0] == gpu[1]
+    assert first[1]["trt_profile_max_shapes"].endswith("64x260x260x3")
+    assert wanted_providers(gpu[1:], "cuda", 224, tmp_path)[0][0] == gpu[1]
 
 
 @pytest.mark.parametrize("count", [1, 3, 64, 65, 130])
