@@ -24,8 +24,8 @@ from benchmarks.vectors import DIM, NEAREST, SHARES, Floats, Prepared
 from index.embedded.ann.compressed import MIN_COMPRESSED, CompressedIndex
 from index.embedded.ann.exact import FlatIndex
 from index.embedded.ann.vector_file import VectorFile
-from index.embedded.catalogue import Catalogue
 from index.filters import parse_filter
+from index.open import open_catalogue
 
 Search = Callable[[Floats], Any]  # query float32 (DIM,) → row numbers of the nearest
 Figures = dict[str, Any]
@@ -133,7 +133,7 @@ def serve_index(task: Task) -> Figures:
 
 def build_collection(task: Task) -> Figures:
     """The product: durable items in SQLite, the live index over them."""
-    catalogue = Catalogue.open(task.folder / "data")
+    catalogue = open_catalogue(task.folder / "data")
     collection, _ = catalogue.create("vectors", model="benchmark", fingerprint=PRINT, dim=DIM)
     began = time.perf_counter()
     for start, part in task.parts():
@@ -161,13 +161,13 @@ def _settle(collection: Any, size: int) -> None:
 def serve_collection(task: Task) -> Figures:
     before = memory_mb()
     began = time.perf_counter()
-    catalogue = Catalogue.open(task.folder / "data")
-    collection = catalogue.collection("vectors")
+    catalogue = open_catalogue(task.folder / "data")
+    collection = catalogue.get("vectors")
     _settle(collection, task.size)
     ready = time.perf_counter() - began
 
     def search(query: Floats) -> Any:
-        return [int(id) for id, _ in collection.nearest(query, NEAREST)]
+        return [int(id) for id in collection.nearest(query[None], NEAREST)[0].ids]
 
     figures = measured(task, search) | {"memory_mb": memory_mb() - before, "ready_s": ready}
     for name, share in SHARES.items():

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.report import json_line, print_table, record
 from benchmarks.vectors import CACHE, DIM, normalised
-from index.embedded.catalogue import Catalogue
+from index.open import open_catalogue
 from tests.harness.process import clean_environment, command
 
 BATCH = 16_384
@@ -59,7 +59,7 @@ def by_command(folder: Path, name: str) -> float:
 def by_library(folder: Path, count: int, *, indexes: bool) -> float:
     rows = np.load(folder / "v.npy", mmap_mode="r")
     with tempfile.TemporaryDirectory(dir=folder) as data:
-        catalogue = Catalogue.open(Path(data), indexes=indexes)
+        catalogue = open_catalogue(Path(data), indexes=indexes)
         collection, _ = catalogue.create("c", model="benchmark", fingerprint="benchmark", dim=DIM)
         spent = 0.0
         for start in range(0, count, BATCH):

@@ -3,19 +3,22 @@
 StoreError
 ├── NotFound
 │   ├── CollectionNotFound      no collection of that name
-│   └── ItemNotFound            no such item, thumbnail or original
+│   ├── ItemNotFound            no such item, thumbnail or original
+│   └── RecordNotFound          no such record
 ├── Refused                     the caller's input
 │   ├── InvalidId               item id or collection name outside the allowed characters
 │   ├── InvalidVector           wrong length, not finite, zero
 │   ├── InvalidMetadata         not a JSON object
 │   ├── InvalidCursor           not a cursor this store handed out
+│   ├── InvalidRecord           not a JSON object, too large, or a kind or name outside the limits
 │   └── FilterError             `path` says where in the filter, `message` what
+├── RecordConflict              the record has another version than the one expected
 ├── ModelMismatch               vectors of another model than the collection's
 ├── IndexNotReady               the search index is being rebuilt; try again
 ├── StorageFull                 no space on the device; reads go on
 ├── DirectoryLocked             another process owns the data directory (`pid` where known)
 ├── StoreCorrupt                stored bytes do not match their checksum, or the database is damaged
-├── CacheUnusable           a cache file beside the store is no use; it is rebuilt from the store
+├── CacheUnusable               a cache file beside the store is no use; it is rebuilt from the store
 ├── SnapshotExists          a snapshot or restore would replace something
 ├── SchemaTooNew                written by a newer version
 └── StoreClosed                 used after close
@@ -40,6 +43,10 @@ class ItemNotFound(NotFound):
     """No such item, or the item has no thumbnail, or no original is kept."""
 
 
+class RecordNotFound(NotFound):
+    """No record of that kind and name."""
+
+
 class Refused(StoreError):
     """The caller's input does not fit; nothing was changed."""
 
@@ -60,6 +67,10 @@ class InvalidCursor(Refused):
     """A cursor this store did not hand out."""
 
 
+class InvalidRecord(Refused):
+    """A record that is no JSON object or too large, or a kind or name outside the limits."""
+
+
 class FilterError(Refused):
     """A filter outside the grammar. path: where, e.g. `must[0].range.gte`; message: what is wrong there."""
 
@@ -67,6 +78,10 @@ class FilterError(Refused):
         super().__init__(f"filter{'.' if path and not path.startswith('[') else ''}{path}: {message}")
         self.path = path
         self.message = message
+
+
+class RecordConflict(StoreError):
+    """The record has another version than the one expected: somebody wrote it meanwhile. Read it, then try again."""
 
 
 class ModelMismatch(StoreError):

@@ -1,9 +1,14 @@
-"""The types everything above the store speaks, and the two Protocols with more than one implementation."""
+"""What everything above an engine speaks: items and answers as frozen values, and the Protocols of an engine.
+
+An engine keeps a `Catalogue` of named `Collection`s. Calls block and are safe from any thread; a write returns when it
+is on disk, and every later call sees it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +18,7 @@ from index.filters import Filter
 
 Vector = npt.NDArray[np.float32]
 Metadata = Mapping[str, Any]
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +118,63 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class CollectionInfo:
-    """A collection as it stands.
+class Nearest:
+    """One query's neighbours without their metadata: ids and scores float32 (m,) in -1…1, best first."""
 
-    bytes: on disk, roughly. created_at: UTC seconds. score_threshold: set by hand, else None.
+    ids: list[str]
+    scores: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A finished piece of an index's upkeep. rows: vectors it covered; finished_at: UTC seconds."""
+
+    action: str
+    rows: int
+    seconds: float
+    finished_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one kind of an index's upkeep has cost since the start."""
+
+    runs: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """A search index, in numbers of vectors, bytes and shares 0…1; what an engine does not count is 0.
+
+    kind: the structure's name. vectors: may be found; indexed: in the compressed part, removed ones included; tail:
+    newer, searched exactly; dead: removed but still taking room; trained: there when the compressed part was trained;
+    agreement: share of a far harder search's answers that an ordinary one finds. action: the work under way (`build`,
+    `merge`, `save`), None when idle; progress: of that build; last: the work finished last; work: by action.
+    """
+
+    kind: str
+    vectors: int = 0
+    indexed: int = 0
+    tail: int = 0
+    dead: int = 0
+    trained: int = 0
+    agreement: float = 1.0
+    memory_bytes: int = 0
+    filter_bytes: int = 0
+    file_bytes: int = 0
+    action: str | None = None
+    progress: float = 0.0
+    last: Work | None = None
+    work: Mapping[str, Spent] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection as of one moment.
+
+    bytes: on disk, roughly. created_at: UTC seconds. score_threshold: set by hand, else None. indexing: a build or
+    merge of the index is under way, or a rebuild is needed.
     """
 
     name: str
@@ -124,18 +183,93 @@ class CollectionInfo:
     fingerprint: str
     dim: int
     score_threshold: float | None
-    index_kind: str
     indexing: bool
     bytes: int
     created_at: float
-    index: Mapping[str, Any] = field(default_factory=dict)
+    index: IndexState
+
+    @property
+    def index_kind(self) -> str:
+        """The search structure's name."""
+        return self.index.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a snapshot file holds. missing: originals that the database refers to and the disk did not have."""
+
+    format: int
+    schema: int
+    created_at: float
+    items: int
+    database_bytes: int
+    database_sha256: str
+    originals: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong with what is stored.
+
+    subject: where (`database`, `item c/id`, `original …`, `index c`); problem: what, and what to do.
+    """
+
+    subject: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A small JSON document. version: of this value; no later value of any record has the same.
+
+    updated_at: UTC seconds.
+    """
+
+    kind: str
+    name: str
+    value: Metadata
+    version: int
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    """Records of one kind in the order of their names. next_cursor: opaque, None at the end."""
+
+    records: list[Record]
+    next_cursor: str | None
+
+
+class Records(Protocol):
+    """Small versioned documents by kind and name, as durable as items; snapshots carry them.
+
+    For state that is no item: thresholds, jobs, keys. A kind and a name are 1 to 200 characters; a value is a JSON
+    object of at most `MAX_RECORD` bytes. Raises InvalidRecord for others.
+    """
+
+    def get(self, kind: str, name: str) -> Record:
+        """Raises RecordNotFound."""
+        ...
+
+    def put(self, kind: str, name: str, value: Metadata, *, expected: int | None = None) -> Record:
+        """Creates or replaces. expected: the version that must be there, 0 for none yet, None for whichever.
+
+        Raises RecordConflict where another is there; then nothing was changed.
+        """
+        ...
+
+    def delete(self, kind: str, name: str, *, expected: int | None = None) -> None:
+        """Raises RecordNotFound, and RecordConflict where `expected` is given and another version is there."""
+        ...
+
+    def list(self, kind: str, *, prefix: str = "", limit: int = 100, cursor: str | None = None) -> RecordPage:
+        """Those whose name starts with `prefix`. Raises InvalidCursor."""
+        ...
 
 
 class Collection(Protocol):
-    """Items with unit vectors of one model.
-
-    Safe to call from any thread; calls block, writes until they are on disk.
-    """
+    """Items with unit vectors of one model. Every call raises CollectionNotFound once the collection is dropped."""
 
     @property
     def name(self) -> str: ...
@@ -161,10 +295,21 @@ class Collection(Protocol):
 
     def info(self) -> CollectionInfo: ...
 
-    def set_score_threshold(self, threshold: float | None) -> None: ...
+    def set_score_threshold(self, threshold: float | None) -> None:
+        """None: back to what is calibrated, or the model's."""
+        ...
 
     def upsert(self, entries: Sequence[Entry], *, fingerprint: str) -> list[Written]:
         """Creates or replaces, all or none, in one transaction. Raises ModelMismatch, InvalidVector, StorageFull."""
+        ...
+
+    def import_vectors(
+        self, ids: Sequence[str], vectors: Vector, metadata: Sequence[Metadata] | None = None, *, fingerprint: str
+    ) -> Imported:
+        """Creates or replaces items from ready vectors float32 (n, dim), in transactions of some thousand each.
+
+        Each transaction is whole or absent; after an error the ones before it stay. Raises as `upsert`.
+        """
         ...
 
     def merge_metadata(self, id: str, patch: Metadata) -> Item:
@@ -213,10 +358,64 @@ class Collection(Protocol):
         group_by: str | None = None,
         exclude: Iterable[str] = (),
     ) -> SearchResult:
-        """Nearest by cosine to float32 (dim,). Raises InvalidVector (length, not finite, zero)."""
+        """Nearest by cosine to float32 (dim,). Raises InvalidVector (length, not finite, zero) and IndexNotReady."""
         ...
 
-    def close(self) -> None: ...
+    def nearest(self, vectors: Vector, limit: int = 10) -> list[Nearest]:
+        """The lean search: float32 (n, dim) → each row's nearest ids and scores. Errors as `search`."""
+        ...
+
+
+class Catalogue(Protocol):
+    """Collections by name, and records that belong to none of them. Every call raises StoreClosed after `close`."""
+
+    def create(self, name: str, *, model: str, fingerprint: str, dim: int) -> tuple[Collection, bool]:
+        """The collection, and whether it was created now; one that is there is returned as it is. Raises InvalidId."""
+        ...
+
+    def get(self, name: str) -> Collection:
+        """Raises CollectionNotFound."""
+        ...
+
+    def names(self) -> list[str]:
+        """Of all collections, sorted; without touching the disk."""
+        ...
+
+    def infos(self) -> list[CollectionInfo]:
+        """Every collection, by name."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Removes a collection at once for every reader. Raises CollectionNotFound."""
+        ...
+
+    def clear(
+        self, name: str, *, model: str | None = None, fingerprint: str | None = None, dim: int | None = None
+    ) -> None:
+        """Empties a collection; with model, fingerprint and dim it belongs to that model from now on.
+
+        Its records go, a threshold set by hand among them. Raises CollectionNotFound.
+        """
+        ...
+
+    def original(self, sha256: str) -> bytes:
+        """The uploaded bytes. Raises ItemNotFound where none are kept, StoreCorrupt where they are damaged."""
+        ...
+
+    def snapshot(self, file: Path, *, force: bool = False, progress: Progress | None = None) -> Snapshot:
+        """Writes one file that `index.open.restore` takes, while reads and writes go on.
+
+        Raises SnapshotExists, StorageFull, StoreCorrupt.
+        """
+        ...
+
+    def verify(self) -> Iterator[Finding]:
+        """Reads every stored byte and compares it with its checksum: one finding for each thing wrong."""
+        ...
+
+    def close(self) -> None:
+        """Finishes what was written and gives the storage free. A second call does nothing."""
+        ...
 
 
 class VectorIndex(Protocol):

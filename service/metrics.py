@@ -149,12 +149,13 @@ class IndexGauges:
 
     def set(self, info: CollectionInfo) -> None:
         """One collection as it stands."""
-        for part in ("indexed", "tail", "dead"):
-            self._vectors.labels(info.name, part).set(info.index[part])
-        self._memory.labels(info.name).set(info.index["memory_bytes"])
-        self._filters.labels(info.name).set(info.index["filter_bytes"])
-        if info.index["action"] == "build":
-            self._progress.labels(info.name).set(info.index["progress"])
-        for action, (runs, seconds) in info.index["work"].items():
-            self._runs.labels(info.name, action).set(runs)
-            self._seconds.labels(info.name, action).set(seconds)
+        index = info.index
+        for part, vectors in (("indexed", index.indexed), ("tail", index.tail), ("dead", index.dead)):
+            self._vectors.labels(info.name, part).set(vectors)
+        self._memory.labels(info.name).set(index.memory_bytes)
+        self._filters.labels(info.name).set(index.filter_bytes)
+        if index.action == "build":
+            self._progress.labels(info.name).set(index.progress)
+        for action, spent in index.work.items():
+            self._runs.labels(info.name, action).set(spent.runs)
+            self._seconds.labels(info.name, action).set(spent.seconds)

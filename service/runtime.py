@@ -11,8 +11,8 @@ from typing import ParamSpec, TypedDict, TypeVar
 
 import numpy as np
 
-from index.embedded.catalogue import Catalogue
-from index.types import Collection
+from index.open import open_catalogue
+from index.types import Catalogue, Collection
 from models.runtimes.onnxruntime import BUCKETS
 from service.embedding.batcher import Batcher
 from service.embedding.cores import usable_cores
@@ -61,7 +61,7 @@ class Runtime:
         """
         cores = settings.threads or usable_cores()
         # The lock first: a second server is told so at once, and not after it has loaded a model.
-        catalogue = await asyncio.to_thread(Catalogue.open, settings.data_dir, keep_originals=settings.keep_originals)
+        catalogue = await asyncio.to_thread(open_catalogue, settings.data_dir, keep_originals=settings.keep_originals)
         runtime = None
         try:
             networks = await asyncio.to_thread(Networks, settings, cores)
@@ -78,7 +78,7 @@ class Runtime:
 
     def collection(self, name: str) -> Collection:
         """Raises CollectionNotFound."""
-        return self.catalogue.collection(name)
+        return self.catalogue.get(name)
 
     def create_collection(self, name: str) -> tuple[Collection, bool]:
         """The collection, made with the model for new ones unless it stands; and whether it was made now."""

@@ -27,12 +27,13 @@ ROOMS: dict[str, set[str]] = {
     "models.backbones": {"models.errors", "models.preprocessing"},
     "models.build": {"models"},
     "index": set(),
+    "index.limits": set(),
     "index.filters": {"index.errors"},
     "index.types": {"index.errors", "index.filters"},
     "index.open": {"index.types", "index.errors", "index.embedded"},
-    "index.embedded": {"index.types", "index.errors", "index.filters", "index.embedded"},
+    "index.embedded": {"index.types", "index.errors", "index.limits", "index.filters", "index.embedded"},
     "index.embedded.failpoints": set(),
-    "index.embedded.store": {"index.types", "index.errors", "index.embedded.failpoints"},
+    "index.embedded.store": {"index.types", "index.errors", "index.limits", "index.embedded.failpoints"},
     "index.embedded.filters": {"index.filters", "index.errors", "index.embedded.store"},
     "index.embedded.ann": {"index.errors"},
     "index.embedded.live": {
@@ -96,8 +97,6 @@ DEBT: dict[str, set[str]] = {
         "onnx",
     },
     "models.runtimes.onnxruntime": {"models.backbones.resnet50.graph"},
-    "service.cli.options": {"index.embedded.store.database"},
-    "service.cli.upkeep": {"index.embedded.catalogue"},
     "service.imports.background": {
         "service.cli.terminal",
         "service.runtime",
@@ -105,8 +104,7 @@ DEBT: dict[str, set[str]] = {
     },
     "service.imports.put": {"service.runtime"},
     "service.imports.targets": {"service.cli.client", "service.runtime", "service.sample.things"},
-    "service.imports.upkeep": {"index.embedded.catalogue"},
-    "service.runtime": {"index.embedded.catalogue", "service.http.admission"},
+    "service.runtime": {"service.http.admission"},
     "service.search.answer": {"service.http.wire", "service.runtime"},
 }
 

@@ -18,7 +18,6 @@ from index.embedded.failpoints import Failpoints, NoFailpoints
 from index.embedded.live.live import LiveIndex
 from index.embedded.live.policy import Policy
 from index.embedded.store import backup, collections, database, items
-from index.embedded.store.backup import Progress, Snapshot
 from index.embedded.store.collections import Head
 from index.embedded.store.encoding import check_name
 from index.embedded.store.lock import DirectoryLock
@@ -26,17 +25,17 @@ from index.embedded.store.migrations import migrate
 from index.embedded.store.originals import Originals
 from index.embedded.store.store import Store
 from index.embedded.store.writer import Writer
-from index.embedded.verify import Finding, verify
+from index.embedded.verify import verify
 from index.errors import CollectionNotFound, StoreClosed
-from index.types import CollectionInfo
+from index.types import CollectionInfo, Finding, Progress, Snapshot
 
 _log = logging.getLogger("lookalike.index")
 _PURGE = 1_000  # items per transaction when a dropped collection is taken apart behind the scenes
 _VACUUM = 64  # pages given back to the file system per step
 
 
-class Catalogue:
-    """Collections by name. Safe from any thread. Made by `open` only."""
+class EmbeddedCatalogue:
+    """`Catalogue` over one data directory. Made by `open` only."""
 
     def __init__(self, lock: DirectoryLock, store: Store) -> None:
         self._lock = lock
@@ -60,7 +59,7 @@ class Catalogue:
         indexes: bool = True,
         policy: Policy | None = None,
         failpoints: Failpoints | None = None,
-    ) -> Catalogue:
+    ) -> EmbeddedCatalogue:
         """Takes the directory's lock, creates or migrates the database, loads the collections.
 
         keep_originals: store uploaded bytes by sha256. indexes: False for work that never searches (snapshots,
@@ -106,7 +105,7 @@ class Catalogue:
             self._collections[name] = made
             return made, True
 
-    def collection(self, name: str) -> EmbeddedCollection:
+    def get(self, name: str) -> EmbeddedCollection:
         """Raises CollectionNotFound."""
         if self._closing.is_set():
             raise StoreClosed("the catalogue is closed")
@@ -133,7 +132,7 @@ class Catalogue:
         Raises CollectionNotFound.
         """
         with self._guard:
-            collection = self.collection(name)
+            collection = self.get(name)
 
             def run(connection: apsw.Connection) -> None:
                 _drop(connection, name)
@@ -166,7 +165,7 @@ class Catalogue:
 
         retired: list[LiveIndex] = []
         with self._guard:
-            collection = self.collection(name)
+            collection = self.get(name)
             self._store.writer.call(run, lambda head: retired.append(collection.rebind(head)))
         for index in retired:
             index.close(discard=True)
@@ -184,11 +183,6 @@ class Catalogue:
         made = backup.create(self._store.path, self._store.originals, file, force=force, progress=progress)
         self._sweep()  # what lost its last item meanwhile was kept
         return made
-
-    @staticmethod
-    def restore(file: Path, directory: Path, *, force: bool = False, progress: Progress | None = None) -> Snapshot:
-        """As `index.backup.restore`."""
-        return backup.restore(file, directory, force=force, progress=progress)
 
     def verify(self) -> Iterator[Finding]:
         """Reads and checks everything: one finding for each thing wrong."""

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import apsw
@@ -45,7 +45,7 @@ from index.errors import (
     StoreError,
 )
 from index.filters import Filter
-from index.types import CollectionInfo, Entry, Imported, Item, Metadata, Page, SearchResult, Vector, Written
+from index.types import CollectionInfo, Entry, Imported, Item, Metadata, Nearest, Page, SearchResult, Vector, Written
 
 _BATCH = 4_096  # vectors per transaction of a bulk import
 _TRIES = 4  # searches beside writes, before one is put between them
@@ -116,11 +116,10 @@ class EmbeddedCollection:
             fingerprint=head.fingerprint,
             dim=head.dim,
             score_threshold=head.score_threshold,
-            index_kind=bound.index.kind,
             indexing=bound.index.indexing,
             bytes=head.bytes,
             created_at=head.created_at,
-            index=bound.index.detail | {"filter_bytes": bound.fields.nbytes},
+            index=replace(bound.index.detail, filter_bytes=bound.fields.nbytes),
         )
 
     def set_score_threshold(self, threshold: float | None) -> None:
@@ -303,22 +302,26 @@ class EmbeddedCollection:
             raise self._bound.index.distrust(error)
         return found
 
-    def nearest(self, vector: Vector, limit: int = 10) -> list[tuple[str, float]]:
-        """The lean search: ids and scores only, best first. Same scores and errors as `search`."""
+    def nearest(self, vectors: Vector, limit: int = 10) -> list[Nearest]:
+        """As `Collection.nearest`. Raises IndexNotReady, and StoreCorrupt where a stored vector is damaged."""
+        return [self._nearest(query, limit) for query in unit(vectors, self._bound.head.dim)]
+
+    def _nearest(self, query: Vector, limit: int) -> Nearest:
         while True:
             bound = self._bound
             try:
-                scores, keys = bound.index.search(unit_query(vector, bound.head.dim), limit)
+                scores, keys = bound.index.search(unit_query(query, bound.head.dim), limit)
                 names = bound.index.names(keys)
             except CollectionNotFound:  # its index was thrown away meanwhile: emptied, it has another one by now
                 if self._gone:
                     raise
                 continue
             if names is not None:
-                return list(zip(names, scores.tolist(), strict=True))
+                return Nearest(names, scores)
             with self._store.readers.connection() as connection:
                 ids = items.ids_by_key(connection, bound.head.id, keys.tolist())
-            return [(ids[k], score) for k, score in zip(keys.tolist(), scores.tolist(), strict=True) if k in ids]
+            known = [key in ids for key in keys.tolist()]
+            return Nearest([ids[key] for key in keys[known].tolist()], scores[known])
 
     def close(self) -> None:
         """Ends the work behind the scenes and saves the search index; the catalogue closes the store after."""

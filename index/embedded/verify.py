@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import apsw
 
@@ -13,19 +12,9 @@ from index.embedded.store import collections, items
 from index.embedded.store.encoding import decode_metadata
 from index.embedded.store.store import Store
 from index.embedded.store.vectors import sound
+from index.types import Finding
 
 _AT_ONCE = 2_048
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing wrong.
-
-    subject: where (`database`, `item c/id`, `original …`, `index c`); problem: what, and what to do.
-    """
-
-    subject: str
-    problem: str
 
 
 def verify(store: Store, indexes: Iterable[LiveIndex]) -> Iterator[Finding]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import re
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from index.limits import NAME, NAME_RULE
 from service.cli.terminal import err
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ DataDir = Annotated[
 
 
 def _collection(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
-        raise typer.BadParameter("a collection's name is 1–63 characters of a–z 0–9 _ -, the first a letter or digit")
+    if not NAME.fullmatch(name):
+        raise typer.BadParameter(f"a collection's name is {NAME_RULE}")
     return name
 
 
@@ -50,9 +50,9 @@ def settings_for(**overrides: Any) -> Settings:
 
 def must_exist(settings: Settings) -> None:
     """Raises FileNotFoundError where the data directory holds no catalogue: a slip of the pen must not make one."""
-    from index.embedded.store.database import NAME
+    from index.open import exists
 
-    if not (settings.data_dir / NAME).is_file():
+    if not exists(settings.data_dir):
         raise FileNotFoundError(errno.ENOENT, "there is no catalogue in this directory", str(settings.data_dir))
 
 

@@ -12,7 +12,7 @@ from service.cli.options import DataDir, Json, must_exist, run_async, settings_f
 from service.cli.terminal import Gauge, err, out, print_json
 
 if TYPE_CHECKING:
-    from index.embedded.catalogue import Catalogue
+    from index.types import Catalogue
     from service.settings import Settings
 
 app = typer.Typer(help="Back a catalogue up into one file, and bring it back.", no_args_is_help=True)
@@ -32,14 +32,14 @@ def whole(
 
     create: an empty catalogue is made where there is none. Raises OSError, StoreError, OwnerError, RequestFailed.
     """
-    from index.embedded.catalogue import Catalogue
     from index.errors import DirectoryLocked
+    from index.open import open_catalogue
     from service.cli.client import ask_owner
 
     if not create:
         must_exist(settings)
     try:
-        catalogue = Catalogue.open(settings.data_dir, keep_originals=settings.keep_originals, indexes=False)
+        catalogue = open_catalogue(settings.data_dir, keep_originals=settings.keep_originals, indexes=False)
     except DirectoryLocked as locked:
         return dict(run_async(ask_owner(settings, locked, path, body)))
     try:
@@ -113,10 +113,10 @@ def restore(
 
     from dataclasses import asdict
 
-    from index.embedded.catalogue import Catalogue
+    from index import open as engine
 
     with Gauge(err(), "restoring", quiet=json) as gauge:
-        done = Catalogue.restore(file, settings.data_dir, force=force, progress=gauge)
+        done = engine.restore(file, settings.data_dir, force=force, progress=gauge)
     _show({"file": str(file), **asdict(done)}, "restored", str(settings.data_dir), json)
 
 

@@ -14,11 +14,12 @@ from pydantic import BaseModel
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
+from index.limits import ID_PATTERN, NAME_PATTERN
 from index.types import Collection
 from service.http.admission import Room
 from service.http.body import Form, media_type, parse_form, parse_json, read_body, require_json
 from service.http.problems import Problem, invalid
-from service.http.schemas import ID_PATTERN, NAME_PATTERN, ProblemDetails
+from service.http.schemas import ProblemDetails
 from service.runtime import Runtime
 
 M = TypeVar("M", bound=BaseModel)

@@ -7,11 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-# "." and ".." are no ids: clients and proxies resolve them away. Pydantic's regex has no look-ahead.
-ID_PATTERN = (
-    r"^(?:[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,127}|\.[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,126}|\.\.[A-Za-z0-9._:@-]{1,126})$"
-)
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+from index.limits import ID_PATTERN
 
 ItemId = Annotated[str, Field(pattern=ID_PATTERN, description="1–128 characters of A–Z a–z 0–9 . _ : @ -")]
 Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]

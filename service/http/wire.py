@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from starlette.responses import Response
 
-from index.types import CollectionInfo, Item, Match
+from index.types import CollectionInfo, IndexState, Item, Match
 from service.search.thresholds import threshold
 
 
@@ -75,9 +74,14 @@ def collection_json(info: CollectionInfo, model_default: float) -> dict[str, Any
     }
 
 
-def index_json(detail: Mapping[str, Any]) -> dict[str, Any]:
+def index_json(index: IndexState) -> dict[str, Any]:
     """Of `CollectionInfo.index`."""
     shown = ("vectors", "indexed", "tail", "dead", "memory_bytes", "filter_bytes", "file_bytes", "action", "progress")
-    last = detail["last"]
-    told = last and {key: last[key] for key in ("action", "rows", "seconds")} | {"finished_at": timestamp(last["at"])}
-    return {key: detail[key] for key in shown} | {"last": told}
+    last = index.last
+    told = last and {
+        "action": last.action,
+        "rows": last.rows,
+        "seconds": last.seconds,
+        "finished_at": timestamp(last.finished_at),
+    }
+    return {key: getattr(index, key) for key in shown} | {"last": told}

@@ -8,12 +8,11 @@ from typing import Any
 import orjson
 
 from index.errors import ItemNotFound
+from index.limits import MAX_METADATA
 from index.types import Collection, Entry, Item, Written
 from service.embedding.pipeline import digest
 from service.errors import InvalidRequest
 from service.runtime import Runtime
-
-MAX_METADATA = 65_536  # characters of JSON
 
 
 def metadata_of(text: str) -> Mapping[str, Any]:

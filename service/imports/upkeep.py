@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from index.embedded.catalogue import Catalogue
 from index.errors import CollectionNotFound
+from index.types import Catalogue
 from service.imports.sources.vectors import Block, VectorFileError, open_vectors
 
 # Rows, or bytes, done and in all.
@@ -50,7 +50,7 @@ def import_vectors(
     began = time.monotonic()
     opened = open_vectors(file, ids)
     try:
-        collection = catalogue.collection(name)
+        collection = catalogue.get(name)
     except CollectionNotFound:
         model = {"model": foreign, "fingerprint": foreign, "dim": opened.dim} if foreign else dict(default())
         if model["dim"] != opened.dim:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from index.embedded.catalogue import Catalogue
+from index.open import open_catalogue
 from service.cli.main import EXPECTED
 from service.owner import NOTE, write_note
 from tests.conftest import StartServer
@@ -262,7 +262,7 @@ def test_a_second_server_on_a_directory_is_refused(server: StartServer) -> None:
 
 def test_a_directory_that_another_command_holds_is_told(lookalike: Lookalike) -> None:
     query = picture(lookalike.folder / "query.png", 1)
-    catalogue = Catalogue.open(lookalike.data_dir)
+    catalogue = open_catalogue(lookalike.data_dir)
     try:
         told = one_line(lookalike("search", query))
         assert "in use" in told

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.embedded.catalogue import Catalogue
+from index.open import open_catalogue
 from tests.cli.test_cli import Lookalike, one_line, picture
 from tests.conftest import StartServer
 
@@ -36,9 +36,9 @@ def counted(summary: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def stored(directory: Path, collection: str) -> list[tuple[str, Any]]:
-    catalogue = Catalogue.open(directory)
+    catalogue = open_catalogue(directory)
     try:
-        page = catalogue.collection(collection).scan(limit=1000)
+        page = catalogue.get(collection).scan(limit=1000)
         return [(item.id, item.metadata) for item in page.items]
     finally:
         catalogue.close()
@@ -47,9 +47,9 @@ def stored(directory: Path, collection: str) -> list[tuple[str, Any]]:
 def test_ready_vectors_are_imported_once_and_searched_by_vector(bare: Lookalike, file: Path) -> None:
     assert counted(bare.json("import", file, "--model", "other-net")) == (50, 0, 0)
     assert counted(bare.json("import", file, "--model", "other-net")) == (0, 0, 50)
-    catalogue = Catalogue.open(bare.data_dir)
+    catalogue = open_catalogue(bare.data_dir)
     try:
-        collection = catalogue.collection("default")
+        collection = catalogue.get("default")
         assert (collection.fingerprint, collection.count()) == ("other-net", 50)
         found = collection.search(np.load(file)[7], limit=1).matches[0]
         assert (found.item.id, found.item.metadata["n"]) == ("v7", 7)

@@ -10,13 +10,14 @@ from pathlib import Path
 import apsw
 import pytest
 
-from index.embedded.catalogue import Catalogue
+from index.embedded.catalogue import EmbeddedCatalogue
 from index.errors import DirectoryLocked, SnapshotExists, StoreCorrupt
+from index.open import restore
 from tests.harness.catalogues import default, entry, originals, put, vector
 
 
-def filled(directory: Path) -> Catalogue:
-    catalogue = Catalogue.open(directory)
+def filled(directory: Path) -> EmbeddedCatalogue:
+    catalogue = EmbeddedCatalogue.open(directory)
     put(default(catalogue), *[entry(f"i{n}", n, b"picture %d" % n, n=n) for n in range(30)])
     default(catalogue).set_score_threshold(0.4)
     return catalogue
@@ -30,8 +31,8 @@ def test_round_trip(tmp_path: Path) -> None:
     assert (made.items, made.originals, made.missing) == (30, 30, 0)
     assert seen[-1][0] == seen[-1][1] > 0
     catalogue.close()
-    assert Catalogue.restore(tmp_path / "s.tar", tmp_path / "b") == made
-    again = Catalogue.open(tmp_path / "b")
+    assert restore(tmp_path / "s.tar", tmp_path / "b") == made
+    again = EmbeddedCatalogue.open(tmp_path / "b")
     collection = default(again)
     assert [item.metadata for item in collection.scan().items if item.id == "i7"] == [{"n": 7}]
     assert collection.search(vector(7)).matches[0].item.id == "i7"
@@ -71,8 +72,8 @@ def test_consistent_while_written(tmp_path: Path) -> None:
         writer.join()
     catalogue.close()
     for round in range(3):
-        Catalogue.restore(tmp_path / f"{round}.tar", tmp_path / f"r{round}")
-        again = Catalogue.open(tmp_path / f"r{round}")
+        restore(tmp_path / f"{round}.tar", tmp_path / f"r{round}")
+        again = EmbeddedCatalogue.open(tmp_path / f"r{round}")
         there = {item.id for item in default(again).scan(limit=1000).items}
         assert {id[1:] for id in there if id[0] == "x"} == {id[1:] for id in there if id[0] == "y"}
         assert list(again.verify()) == []
@@ -88,13 +89,13 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     catalogue.snapshot(tmp_path / "s.tar", force=True)
     put(default(catalogue), entry("later", 99, b"later"))
     with pytest.raises(DirectoryLocked):
-        Catalogue.restore(tmp_path / "s.tar", tmp_path / "a", force=True)
+        restore(tmp_path / "s.tar", tmp_path / "a", force=True)
     catalogue.close()
     with pytest.raises(SnapshotExists):
-        Catalogue.restore(tmp_path / "s.tar", tmp_path / "a")
+        restore(tmp_path / "s.tar", tmp_path / "a")
     (tmp_path / "a" / "foreign.txt").write_text("not ours")
-    Catalogue.restore(tmp_path / "s.tar", tmp_path / "a", force=True)
-    catalogue = Catalogue.open(tmp_path / "a")
+    restore(tmp_path / "s.tar", tmp_path / "a", force=True)
+    catalogue = EmbeddedCatalogue.open(tmp_path / "a")
     assert default(catalogue).count() == 30
     assert (tmp_path / "a" / "foreign.txt").read_text() == "not ours"
     assert list(tmp_path.glob(".s.tar*")) == []
@@ -128,10 +129,10 @@ def test_damaged_snapshot_restores_nothing(tmp_path: Path, damage: Callable[[byt
     (tmp_path / "s.tar").write_bytes(damage((tmp_path / "s.tar").read_bytes()))
     before = (tmp_path / "a" / "catalogue.db").read_bytes()
     with pytest.raises(StoreCorrupt):
-        Catalogue.restore(tmp_path / "s.tar", tmp_path / "a", force=True)
+        restore(tmp_path / "s.tar", tmp_path / "a", force=True)
     assert (tmp_path / "a" / "catalogue.db").read_bytes() == before
     assert not list((tmp_path / "a").glob("restore-*"))
-    catalogue = Catalogue.open(tmp_path / "a")
+    catalogue = EmbeddedCatalogue.open(tmp_path / "a")
     assert list(catalogue.verify()) == []
     catalogue.close()
 
@@ -149,7 +150,7 @@ def test_verify_finds_each_kind_of_damage(tmp_path: Path) -> None:
     raw.close()
     witness = tmp_path / "originals" / shas[2][:2] / (shas[2][:2] + "1" * 62)
     witness.write_bytes(b"swept away when the catalogue opens")
-    catalogue = Catalogue.open(tmp_path)
+    catalogue = EmbeddedCatalogue.open(tmp_path)
     deadline = time.monotonic() + 30
     while witness.exists():
         assert time.monotonic() < deadline, "orphans were not swept"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.embedded.catalogue import Catalogue
+from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.collection import EmbeddedCollection
 from index.errors import (
     CollectionNotFound,
@@ -27,14 +27,14 @@ from tests.harness.catalogues import DIM, MODEL, default, entry, originals, put,
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
-    opened = Catalogue.open(tmp_path)
+def catalogue(tmp_path: Path) -> Iterator[EmbeddedCatalogue]:
+    opened = EmbeddedCatalogue.open(tmp_path)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def collection(catalogue: Catalogue) -> EmbeddedCollection:
+def collection(catalogue: EmbeddedCatalogue) -> EmbeddedCollection:
     return default(catalogue)
 
 
@@ -92,7 +92,7 @@ def test_bad_entry_refuses_the_whole_call(collection: EmbeddedCollection, bad: E
     assert collection.search(vector(1)).matches == []
 
 
-def test_other_model_is_refused(catalogue: Catalogue, collection: EmbeddedCollection) -> None:
+def test_other_model_is_refused(catalogue: EmbeddedCatalogue, collection: EmbeddedCollection) -> None:
     """Vectors of another model are never mixed in, also after a restart; emptied, a collection may change its model."""
     put(collection, entry("a", 1))
     with pytest.raises(ModelMismatch):
@@ -127,7 +127,7 @@ def test_search_options(collection: EmbeddedCollection) -> None:
     assert [m.item.id for m in found.matches] == [id for id in every if int(id[1:]) % 2 == 0]
     assert found.filtered_count == collection.count(even) == 25
     assert collection.search(vector(7), filter=parse_filter({})).filtered_count == 50
-    assert [id for id, _ in collection.nearest(vector(7), 50)] == every
+    assert collection.nearest(vector(7)[None], 50)[0].ids == every
 
 
 def test_nothing_to_search(collection: EmbeddedCollection) -> None:
@@ -217,23 +217,23 @@ def test_vectors(collection: EmbeddedCollection) -> None:
         collection.vectors(["a", "c"])
 
 
-def test_threshold_and_info(catalogue: Catalogue, collection: EmbeddedCollection, tmp_path: Path) -> None:
+def test_threshold_and_info(catalogue: EmbeddedCatalogue, collection: EmbeddedCollection, tmp_path: Path) -> None:
     """What is set by hand stands in the description, survives a restart, and goes back."""
     put(collection, entry("a", 1))
     collection.set_score_threshold(0.5)
     assert (collection.score_threshold, collection.info().score_threshold) == (0.5, 0.5)
     assert catalogue.infos()[0].bytes > 128
     catalogue.close()
-    again = Catalogue.open(tmp_path)
-    assert again.collection("default").score_threshold == 0.5
-    again.collection("default").set_score_threshold(None)
+    again = EmbeddedCatalogue.open(tmp_path)
+    assert again.get("default").score_threshold == 0.5
+    again.get("default").set_score_threshold(None)
     assert again.infos()[0].score_threshold is None
     again.close()
     with pytest.raises(StoreClosed):
-        again.collection("default")
+        again.get("default")
 
 
-def test_collections_come_and_go(catalogue: Catalogue, collection: EmbeddedCollection, tmp_path: Path) -> None:
+def test_collections_come_and_go(catalogue: EmbeddedCatalogue, collection: EmbeddedCollection, tmp_path: Path) -> None:
     """Creating twice keeps the first; dropping removes items, files and name; emptying keeps the name alone."""
     put(collection, entry("a", 1, b"x"))
     collection.set_score_threshold(0.3)
@@ -245,7 +245,7 @@ def test_collections_come_and_go(catalogue: Catalogue, collection: EmbeddedColle
     assert ids(collection, 2) == ["b"]
     catalogue.drop("default")
     assert catalogue.names() == []
-    for gone in (lambda: catalogue.collection("default"), lambda: catalogue.drop("default"), collection.count):
+    for gone in (lambda: catalogue.get("default"), lambda: catalogue.drop("default"), collection.count):
         with pytest.raises(CollectionNotFound):
             gone()
     with pytest.raises(CollectionNotFound):
@@ -253,7 +253,7 @@ def test_collections_come_and_go(catalogue: Catalogue, collection: EmbeddedColle
     with pytest.raises(InvalidId):
         catalogue.create("Bad Name", **MODEL)
     catalogue.close()
-    again = Catalogue.open(tmp_path)
+    again = EmbeddedCatalogue.open(tmp_path)
     assert default(again).count() == 0
     again.close()
 
@@ -300,7 +300,7 @@ def test_concurrent_writers_are_grouped_and_all_acknowledged(collection: Embedde
 
 
 def test_shared_original_survives_deletes_beside_uploads(
-    catalogue: Catalogue, collection: EmbeddedCollection, tmp_path: Path
+    catalogue: EmbeddedCatalogue, collection: EmbeddedCollection, tmp_path: Path
 ) -> None:
     """While items with one and the same picture come and go from several threads, each that stands has its original."""
     missing: list[str] = []
@@ -326,7 +326,7 @@ def test_shared_original_survives_deletes_beside_uploads(
     assert originals(tmp_path) == set()
 
 
-def test_a_removed_collection_takes_nothing(catalogue: Catalogue, collection: EmbeddedCollection) -> None:
+def test_a_removed_collection_takes_nothing(catalogue: EmbeddedCatalogue, collection: EmbeddedCollection) -> None:
     """Whoever still holds a removed collection gets "not found" everywhere, also when another has its name now."""
     put(collection, entry("a", 1, b"x"))
     catalogue.drop("default")
@@ -340,7 +340,7 @@ def test_a_removed_collection_takes_nothing(catalogue: Catalogue, collection: Em
         lambda: collection.delete_where(parse_filter({})),
         lambda: collection.set_score_threshold(0.5),
         lambda: collection.search(vector(1)),
-        lambda: collection.nearest(vector(1)),
+        lambda: collection.nearest(vector(1)[None]),
         lambda: collection.get("a"),
         lambda: collection.vectors(["a"]),
         lambda: collection.thumbnail("a"),
@@ -356,7 +356,7 @@ def test_a_removed_collection_takes_nothing(catalogue: Catalogue, collection: Em
     assert fresh.score_threshold is None
 
 
-def test_searches_beside_drops_and_clears(catalogue: Catalogue) -> None:
+def test_searches_beside_drops_and_clears(catalogue: EmbeddedCatalogue) -> None:
     """While a collection is emptied, removed and made again, a search finds what stands or "not found"."""
     errors: list[str] = []
     stop = threading.Event()
@@ -364,9 +364,9 @@ def test_searches_beside_drops_and_clears(catalogue: Catalogue) -> None:
     def search() -> None:
         while not stop.is_set():
             try:
-                held = catalogue.collection("default")
+                held = catalogue.get("default")
                 held.search(vector(1), filter=parse_filter({"must": [{"key": "n", "range": {"gte": 0}}]}))
-                held.nearest(vector(1))
+                held.nearest(vector(1)[None])
                 held.info()
                 catalogue.infos()
             except CollectionNotFound:
@@ -433,7 +433,9 @@ def test_metadata_has_a_limit(collection: EmbeddedCollection) -> None:
     assert set(collection.merge_metadata("a", {"some": "x" * 5_000}).metadata) == {"pad", "some"}
 
 
-def test_cut_original_is_written_again(catalogue: Catalogue, collection: EmbeddedCollection, tmp_path: Path) -> None:
+def test_cut_original_is_written_again(
+    catalogue: EmbeddedCatalogue, collection: EmbeddedCollection, tmp_path: Path
+) -> None:
     """An original whose file was cut short is whole again after the picture is uploaded once more."""
     put(collection, entry("a", 1, b"a whole picture"))
     sha256 = collection.get("a").media.sha256  # type: ignore[union-attr]

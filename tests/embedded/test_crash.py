@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.embedded.catalogue import Catalogue
+from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.live.policy import Policy
 from tests.harness.catalogues import default, vector
 
@@ -21,7 +21,7 @@ POLICY = Policy(compress_from=24, merge_from=4, save_from=8)
 _DRIVER = """
 import json, os, random, sys
 from pathlib import Path
-from index.embedded.catalogue import Catalogue
+from index.embedded.catalogue import EmbeddedCatalogue
 from tests.harness.catalogues import default, entry, put
 from tests.embedded.test_crash import POLICY
 
@@ -35,7 +35,7 @@ class Dying:
                 os._exit(9)
 
 directory, name, left, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-catalogue = Catalogue.open(directory, policy=POLICY, failpoints=Dying(name, left))
+catalogue = EmbeddedCatalogue.open(directory, policy=POLICY, failpoints=Dying(name, left))
 collection = default(catalogue)
 random = random.Random(seed)
 for n in range(150):
@@ -95,7 +95,7 @@ def test_death_at_a_failpoint(tmp_path: Path, name: str, left: int) -> None:
         else:
             kind, ids, seeds = json.loads(line)
             run(kind, ids, seeds, after)
-    catalogue = Catalogue.open(tmp_path, policy=POLICY)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=POLICY)
     collection = default(catalogue)
     there = {item.id: int(item.metadata["n"]) for item in collection.scan(limit=1000).items}
     assert there in (before, after)
@@ -110,7 +110,7 @@ def test_death_at_a_failpoint(tmp_path: Path, name: str, left: int) -> None:
     catalogue.close()
 
 
-def swept(catalogue: Catalogue) -> bool:
+def swept(catalogue: EmbeddedCatalogue) -> bool:
     """Originals of a write that died are orphans until the sweep after opening has come to them."""
     return any(not list(catalogue.verify()) for _ in range(100))
 

@@ -18,7 +18,7 @@ import pytest
 
 from index.embedded.ann.compressed import CompressedIndex
 from index.embedded.ann.vector_file import VectorFile
-from index.embedded.catalogue import Catalogue
+from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.collection import EmbeddedCollection
 from index.embedded.live.policy import Action, Figures, Policy
 from index.embedded.store.encoding import unit_query
@@ -44,19 +44,19 @@ def best(collection: EmbeddedCollection, seed: int, **options: Any) -> str:
 
 
 @pytest.fixture
-def compressed(tmp_path: Path) -> Iterator[tuple[Catalogue, EmbeddedCollection]]:
+def compressed(tmp_path: Path) -> Iterator[tuple[EmbeddedCatalogue, EmbeddedCollection]]:
     """200 vectors in the compressed index, 20 newer ones beside it."""
-    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     fill(collection, 0, 200)
     assert collection.index.wait(30)
     fill(collection, 200, 220)
-    assert collection.index.detail["tail"] == 20
+    assert collection.index.detail.tail == 20
     yield catalogue, collection
     catalogue.close()
 
 
-def test_newer_vectors_live_and_die_at_once(compressed: tuple[Catalogue, EmbeddedCollection]) -> None:
+def test_newer_vectors_live_and_die_at_once(compressed: tuple[EmbeddedCatalogue, EmbeddedCollection]) -> None:
     """Before any merge: new ones are found, deleted ones never again, in both parts, filtered or not."""
     collection = compressed[1]
     even = parse_filter({"must": [{"key": "even", "match": True}]})
@@ -80,7 +80,7 @@ def test_scores_do_not_depend_on_the_structure(tmp_path: Path) -> None:
     """The same vectors searched exactly, compressed, and from the tail give the same cosines to the float64 truth."""
     rows = np.stack([vector(n) for n in range(300)]).astype(np.float64)
     for number, policy in enumerate([Policy(), SMALL, Policy(compress_from=50, merge_from=1)]):
-        with_policy = Catalogue.open(tmp_path / str(number), policy=policy)
+        with_policy = EmbeddedCatalogue.open(tmp_path / str(number), policy=policy)
         collection = default(with_policy)
         fill(collection, 0, 150)
         collection.index.wait(30)
@@ -95,7 +95,7 @@ def test_scores_do_not_depend_on_the_structure(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "flip", "foreign", "lost", "older", "rows"])
 def test_unusable_files_are_rebuilt(tmp_path: Path, damage: str) -> None:
     """A damaged, foreign, missing or outdated index file is noticed, told, and made again from the store."""
-    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     fill(collection, 0, 200)
     assert collection.index.wait(30)
@@ -111,7 +111,7 @@ def test_unusable_files_are_rebuilt(tmp_path: Path, damage: str) -> None:
         raw[len(raw) // 2] ^= 1
         file.write_bytes(raw)
     elif damage == "foreign":
-        other = Catalogue.open(tmp_path / "other", policy=SMALL)
+        other = EmbeddedCatalogue.open(tmp_path / "other", policy=SMALL)
         fill(default(other), 1000, 1200)
         default(other).index.wait(30)
         other.close()
@@ -124,7 +124,7 @@ def test_unusable_files_are_rebuilt(tmp_path: Path, damage: str) -> None:
         file.write_bytes(old)
     else:
         (file.parent / "rows").write_bytes((file.parent / "rows").read_bytes()[:5000])
-    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     if not collection.ready:
         with pytest.raises(IndexNotReady):
@@ -142,7 +142,7 @@ def test_unusable_files_are_rebuilt(tmp_path: Path, damage: str) -> None:
 @pytest.mark.parametrize(("name", "place"), [("rows", 4096 + 100 * 128 + 5), ("names", 100 * 132 + 6)])
 def test_damaged_row_is_noticed_at_first_use(tmp_path: Path, name: str, place: int) -> None:
     """A vector or an id that changed in the files is not answered from: the index is rebuilt and answers again."""
-    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     fill(default(catalogue), 0, 200)
     default(catalogue).index.wait(30)
     catalogue.close()
@@ -150,28 +150,30 @@ def test_damaged_row_is_noticed_at_first_use(tmp_path: Path, name: str, place: i
     raw = bytearray(file.read_bytes())
     raw[place] ^= 0x41
     file.write_bytes(raw)
-    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     assert collection.ready
     assert [finding.subject for finding in catalogue.verify()] == ["index default"]
     with pytest.raises(IndexNotReady):
-        collection.nearest(vector(100), 1)
+        collection.nearest(vector(100)[None], 1)
     assert collection.index.wait(30)
-    assert collection.nearest(vector(100), 1)[0][0] == best(collection, 100) == "i100"
+    assert collection.nearest(vector(100)[None], 1)[0].ids[0] == best(collection, 100) == "i100"
     assert list(catalogue.verify()) == []
     catalogue.close()
 
 
-def test_restart_replays_what_came_after(compressed: tuple[Catalogue, EmbeddedCollection], tmp_path: Path) -> None:
+def test_restart_replays_what_came_after(
+    compressed: tuple[EmbeddedCatalogue, EmbeddedCollection], tmp_path: Path
+) -> None:
     """A start after a crash uses the older index file and replays additions and removals from the store."""
     _, collection = compressed
     collection.delete(["i5", "i205"])
     copy = tmp_path / "copy"
     shutil.copytree(tmp_path, copy, ignore=shutil.ignore_patterns("copy"))
-    again = Catalogue.open(copy, policy=SMALL)
+    again = EmbeddedCatalogue.open(copy, policy=SMALL)
     reopened = default(again)
     assert reopened.ready
-    assert reopened.index.detail["trained"] == 200
+    assert reopened.index.detail.trained == 200
     assert [best(reopened, seed) for seed in (4, 204, 219)] == ["i4", "i204", "i219"]
     assert not {"i5", "i205"} & {m.item.id for m in reopened.search(vector(5), limit=300).matches}
     assert list(again.verify()) == []
@@ -194,12 +196,12 @@ class Slow:
 def test_writes_and_searches_go_on_during_a_build(tmp_path: Path, place: str) -> None:
     """While an index is being built, what is written and deleted is searched at once, and still so after the swap."""
     slow = Slow(place)
-    catalogue = Catalogue.open(tmp_path, policy=SMALL, failpoints=slow)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL, failpoints=slow)
     collection = default(catalogue)
     fill(collection, 0, 100)
     assert slow.reached.wait(30)
     assert collection.info().indexing
-    assert collection.info().index["action"] == "build"
+    assert collection.info().index.action == "build"
 
     def state() -> list[str]:
         return [best(collection, seed) for seed in (2, 150, 3000)]
@@ -219,7 +221,9 @@ def test_writes_and_searches_go_on_during_a_build(tmp_path: Path, place: str) ->
 
 def test_searches_beside_writes_and_merges(tmp_path: Path) -> None:
     """Searches that run while items are written, deleted, merged and rebuilt find every item that always stood."""
-    catalogue = Catalogue.open(tmp_path, policy=Policy(compress_from=50, merge_from=8, growth=1.3, save_from=50))
+    catalogue = EmbeddedCatalogue.open(
+        tmp_path, policy=Policy(compress_from=50, merge_from=8, growth=1.3, save_from=50)
+    )
     collection = default(catalogue)
     fill(collection, 0, 100)
     stop = threading.Event()
@@ -246,7 +250,7 @@ def test_searches_beside_writes_and_merges(tmp_path: Path) -> None:
         thread.join()
     assert errors == []
     assert collection.index.wait(30)
-    assert collection.index.detail["trained"] > 100
+    assert collection.index.detail.trained > 100
     catalogue.close()
 
 
@@ -281,7 +285,7 @@ def test_recall(tmp_path: Path) -> None:
     """
     rows = clustered(20_100, 256)
     rows, queries = rows[:20_000], rows[20_000:]
-    catalogue = Catalogue.open(tmp_path)
+    catalogue = EmbeddedCatalogue.open(tmp_path)
     collection, _ = catalogue.create("big", model="m", fingerprint="f", dim=256)
     shares = np.random.default_rng(1).random(len(rows))
     collection.import_vectors(
@@ -308,7 +312,7 @@ def test_recall(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_space_is_given_back(tmp_path: Path) -> None:
     """After most items are deleted, database and vector file shrink to the order of what is left."""
-    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     collection.import_vectors(
         [f"i{n}" for n in range(6000)],
@@ -319,12 +323,12 @@ def test_space_is_given_back(tmp_path: Path) -> None:
     collection.index.wait(30)
     catalogue.close()
     before = size(tmp_path)
-    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     collection.delete([f"i{n}" for n in range(5500)])
     collection.index.wait(30)
     catalogue.close()
-    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     deadline = time.monotonic() + 20
     while size(tmp_path) > before / 4 and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -339,11 +343,11 @@ def size(directory: Path) -> int:
 
 def test_opened_without_indexes(tmp_path: Path) -> None:
     """Work that never searches leaves the index files alone; the next load catches up with what it wrote."""
-    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     fill(default(catalogue), 0, 100)
     default(catalogue).index.wait(30)
     catalogue.close()
-    catalogue = Catalogue.open(tmp_path, policy=SMALL, indexes=False)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL, indexes=False)
     collection = default(catalogue)
     fill(collection, 100, 400)
     collection.delete(["i3", "i103"])
@@ -352,7 +356,7 @@ def test_opened_without_indexes(tmp_path: Path) -> None:
         collection.search(vector(1))
     assert list(catalogue.verify()) == []
     catalogue.close()
-    catalogue = Catalogue.open(tmp_path, policy=SMALL)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     assert collection.ready
     assert [best(collection, seed) for seed in (4, 104, 399)] == ["i4", "i104", "i399"]
@@ -364,13 +368,13 @@ def test_opened_without_indexes(tmp_path: Path) -> None:
 def test_close_does_not_wait_for_a_build(tmp_path: Path) -> None:
     """A build that cannot be interrupted is left behind by close; its late end harms nobody."""
     slow = Slow("index.before_build")
-    catalogue = Catalogue.open(tmp_path, policy=SMALL, failpoints=slow)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL, failpoints=slow)
     fill(default(catalogue), 0, 100)
     assert slow.reached.wait(30)
     began = time.monotonic()
     catalogue.close()
     assert time.monotonic() - began < 20
-    again = Catalogue.open(tmp_path, policy=SMALL)
+    again = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     assert default(again).index.wait(30)
     slow.go.set()
     time.sleep(0.5)
@@ -382,21 +386,21 @@ def test_close_does_not_wait_for_a_build(tmp_path: Path) -> None:
 def test_few_dimensions_stay_exact_however_many_items(tmp_path: Path) -> None:
     """Below 64 dimensions float16 rows would miss the promised 2e-4: such a collection is never compressed."""
     rows = clustered(600, 8)
-    catalogue = Catalogue.open(tmp_path, policy=Policy(compress_from=100))
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=Policy(compress_from=100))
     collection, _ = catalogue.create("small", model="m", fingerprint="f", dim=8)
     collection.import_vectors([f"i{n}" for n in range(len(rows))], rows, [{} for _ in rows], fingerprint="f")
     assert collection.index.wait(30)
     assert collection.info().index_kind == "flat"
     for number in range(0, 600, 50):
-        [(id, score)] = collection.nearest(rows[number], 1)
-        assert id == f"i{number}" and abs(score - 1) < 1e-6
+        (found,) = collection.nearest(rows[number : number + 1], 1)
+        assert found.ids == [f"i{number}"] and abs(found.scores[0] - 1) < 1e-6
     catalogue.close()
 
 
 def test_a_filter_stays_right_when_items_change_while_its_selection_is_made(tmp_path: Path) -> None:
     """What a search made of a filter before a change is not used after it, even if it was put away after it."""
     rows = clustered(4_000, 64)
-    catalogue = Catalogue.open(tmp_path, policy=Policy(compress_from=500))
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=Policy(compress_from=500))
     collection, _ = catalogue.create("many", model="m", fingerprint="f", dim=64)
     ids = [f"i{n}" for n in range(len(rows))]
     collection.import_vectors(ids, rows, [{"brand": "x" if n % 2 else "y"} for n in range(len(rows))], fingerprint="f")
@@ -441,7 +445,7 @@ def test_a_query_may_lie_in_memory_as_it_likes(way: str) -> None:
 def test_a_removed_item_stays_gone_while_the_rows_around_it_are_merged(tmp_path: Path) -> None:
     """A merge that falls between the two halves of a search, the compressed part and the newer rows."""
     rows = clustered(1_200, 64)
-    catalogue = Catalogue.open(tmp_path, policy=Policy(compress_from=500, merge_from=10_000))
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=Policy(compress_from=500, merge_from=10_000))
     collection, _ = catalogue.create("many", model="m", fingerprint="f", dim=64)
     for part in (slice(0, 1_000), slice(1_000, 1_200)):
         ids = [f"i{n}" for n in range(part.start, part.stop)]
@@ -458,7 +462,7 @@ def test_a_removed_item_stays_gone_while_the_rows_around_it_are_merged(tmp_path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VectorFile, "scan", merged_before)
-        found = collection.nearest(rows[1_100], 20)
-    assert big.tail == 0 and len(found) == 20
-    assert "i1100" not in [id for id, _ in found]
+        (found,) = collection.nearest(rows[1_100:1_101], 20)
+    assert big.tail == 0 and len(found.ids) == 20
+    assert "i1100" not in found.ids
     catalogue.close()

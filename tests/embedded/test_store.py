@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from index.embedded.catalogue import Catalogue
+from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.failpoints import Failpoints
 from index.errors import DirectoryLocked, SchemaTooNew, StorageFull, StoreCorrupt
 from index.types import Entry
@@ -23,9 +23,9 @@ from tests.harness.catalogues import MODEL, default, entry, originals, put, vect
 _WRITER = """
 import sys
 from pathlib import Path
-from index.embedded.catalogue import Catalogue
+from index.embedded.catalogue import EmbeddedCatalogue
 from tests.harness.catalogues import MODEL, entry, put
-catalogue = Catalogue.open(Path(sys.argv[1]))
+catalogue = EmbeddedCatalogue.open(Path(sys.argv[1]))
 collection, _ = catalogue.create("default", **MODEL)
 for n in range(100_000):
     put(collection, entry(f"a{n}", n, b"%d" % n, n=n), entry(f"b{n}", n + 500_000, n=n))
@@ -52,7 +52,7 @@ def test_kill_in_the_middle_of_writes(tmp_path: Path, wait: float) -> None:
     last = acknowledged[-1] if acknowledged else 0
     (tmp_path / "originals" / "tmp" / "half").write_bytes(b"written by a process that died")
     (tmp_path / "foreign.txt").write_text("not ours")
-    catalogue = Catalogue.open(tmp_path)
+    catalogue = EmbeddedCatalogue.open(tmp_path)
     collection = default(catalogue)
     for n in range(last + 1):
         assert collection.get(f"a{n}").metadata == {"n": n}
@@ -85,10 +85,12 @@ class Raising(Failpoints):
 
 def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
     """An upsert that fails before its commit leaves no row, no vector, no original, and the store goes on."""
-    catalogue = Catalogue.open(tmp_path, failpoints=Raising("writer.before_commit", RuntimeError("power"), times=0))
+    catalogue = EmbeddedCatalogue.open(
+        tmp_path, failpoints=Raising("writer.before_commit", RuntimeError("power"), times=0)
+    )
     collection = default(catalogue)
     catalogue.close()
-    catalogue = Catalogue.open(tmp_path, failpoints=Raising("writer.before_commit", OSError(28, "no space")))
+    catalogue = EmbeddedCatalogue.open(tmp_path, failpoints=Raising("writer.before_commit", OSError(28, "no space")))
     collection = default(catalogue)
     with pytest.raises(StorageFull):
         put(collection, entry("a", 1, b"x"))
@@ -101,7 +103,7 @@ def test_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 def test_no_space_for_an_original(tmp_path: Path) -> None:
     """An original that cannot be written refuses its item and leaves no half file."""
-    catalogue = Catalogue.open(tmp_path, failpoints=Raising("original.before_rename", OSError(28, "no space")))
+    catalogue = EmbeddedCatalogue.open(tmp_path, failpoints=Raising("original.before_rename", OSError(28, "no space")))
     collection = default(catalogue)
     with pytest.raises(StorageFull):
         put(collection, entry("a", 1, b"x"))
@@ -113,7 +115,7 @@ def test_no_space_for_an_original(tmp_path: Path) -> None:
 
 def test_failed_apply_rebuilds(tmp_path: Path) -> None:
     """A committed change that the index cannot take: the write stands, the index is rebuilt, nothing diverges."""
-    catalogue = Catalogue.open(tmp_path, failpoints=Raising("index.apply", MemoryError("index")))
+    catalogue = EmbeddedCatalogue.open(tmp_path, failpoints=Raising("index.apply", MemoryError("index")))
     collection = default(catalogue)
     put(collection, entry("a", 1))
     assert collection.get("a").id == "a"
@@ -137,7 +139,7 @@ def small_files() -> Iterator[None]:
 
 def test_disk_full(tmp_path: Path, small_files: None) -> None:
     """On a full disk a write is refused whole, reads and searches go on, and so do writes once there is room again."""
-    catalogue = Catalogue.open(tmp_path)
+    catalogue = EmbeddedCatalogue.open(tmp_path)
     collection = default(catalogue)
     put(collection, entry("kept", 1))
     written = 1
@@ -159,14 +161,14 @@ def test_disk_full(tmp_path: Path, small_files: None) -> None:
 
 def test_damaged_vector_is_not_served(tmp_path: Path) -> None:
     """A vector whose bytes changed on disk is told by item and never searched; uploading it again heals it."""
-    catalogue = Catalogue.open(tmp_path)
+    catalogue = EmbeddedCatalogue.open(tmp_path)
     put(default(catalogue), entry("good", 1), entry("bad", 2))
     catalogue.close()
     raw = apsw.Connection(str(tmp_path / "catalogue.db"))
     (blob,) = raw.execute("SELECT data FROM vectors ORDER BY vid DESC LIMIT 1").fetchone()  # type: ignore[misc]
     raw.execute("UPDATE vectors SET data = ? WHERE data = ?", (b"\x01" + bytes(blob)[1:], blob))
     raw.close()
-    catalogue = Catalogue.open(tmp_path)
+    catalogue = EmbeddedCatalogue.open(tmp_path)
     collection = default(catalogue)
     assert not collection.ready
     with pytest.raises(StoreCorrupt, match="'bad'"):
@@ -183,7 +185,7 @@ def test_damaged_vector_is_not_served(tmp_path: Path) -> None:
 
 def test_damaged_original_is_not_served(tmp_path: Path) -> None:
     """An original whose bytes changed on disk is refused."""
-    catalogue = Catalogue.open(tmp_path)
+    catalogue = EmbeddedCatalogue.open(tmp_path)
     collection = default(catalogue)
     put(collection, entry("a", 1, b"picture"))
     media = collection.get("a").media
@@ -196,45 +198,45 @@ def test_damaged_original_is_not_served(tmp_path: Path) -> None:
 
 def test_second_owner_is_refused(tmp_path: Path) -> None:
     """A directory in use is refused with the owner's pid, in this process and in another; free again after close."""
-    catalogue = Catalogue.open(tmp_path)
+    catalogue = EmbeddedCatalogue.open(tmp_path)
     with pytest.raises(DirectoryLocked) as caught:
-        Catalogue.open(tmp_path)
+        EmbeddedCatalogue.open(tmp_path)
     assert caught.value.pid == os.getpid()
     other = (
-        "import sys; from pathlib import Path; from index.embedded.catalogue import Catalogue\n"
-        "Catalogue.open(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from index.embedded.catalogue import EmbeddedCatalogue\n"
+        "EmbeddedCatalogue.open(Path(sys.argv[1]))"
     )
     result = subprocess.run([sys.executable, "-c", other, str(tmp_path)], capture_output=True, text=True, check=False)
     assert f"in use by process {os.getpid()}" in result.stderr
     catalogue.close()
-    Catalogue.open(tmp_path).close()
+    EmbeddedCatalogue.open(tmp_path).close()
 
 
 def test_foreign_and_newer_databases_are_left_alone(tmp_path: Path) -> None:
     """A database of a newer version, of another program, or no database at all: one clear error, bytes untouched."""
     path = tmp_path / "catalogue.db"
-    Catalogue.open(tmp_path).close()
+    EmbeddedCatalogue.open(tmp_path).close()
     raw = apsw.Connection(str(path))
     raw.pragma("user_version", 999)
     raw.close()
     with pytest.raises(SchemaTooNew, match="newer Lookalike"):
-        Catalogue.open(tmp_path)
+        EmbeddedCatalogue.open(tmp_path)
     path.unlink()
     raw = apsw.Connection(str(path))
     raw.execute("CREATE TABLE theirs (x)")
     raw.close()
     with pytest.raises(StoreCorrupt, match="another program"):
-        Catalogue.open(tmp_path)
+        EmbeddedCatalogue.open(tmp_path)
     path.write_bytes(b"no database, but long enough to be taken for one" * 100)
     before = path.read_bytes()
     with pytest.raises(StoreCorrupt):
-        Catalogue.open(tmp_path)
+        EmbeddedCatalogue.open(tmp_path)
     assert path.read_bytes() == before
 
 
 def test_originals_may_be_switched_off(tmp_path: Path) -> None:
     """Without originals the item keeps what is known of its picture, and no bytes lie beside it."""
-    catalogue = Catalogue.open(tmp_path, keep_originals=False)
+    catalogue = EmbeddedCatalogue.open(tmp_path, keep_originals=False)
     collection = catalogue.create("default", **MODEL)[0]
     put(collection, entry("a", 1, b"x"))
     assert collection.get("a").media is not None

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from index.embedded.catalogue import Catalogue
+from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.live.policy import Policy
 from index.filters import parse_filter
+from index.open import restore
 from index.types import Entry
 from tests.harness.catalogues import MODEL, default, vector
 
@@ -53,7 +54,7 @@ class CollectionMachine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.catalogue = Catalogue.open(self.directory, policy=POLICY)
+        self.catalogue = EmbeddedCatalogue.open(self.directory, policy=POLICY)
         self.collection = default(self.catalogue)
 
     def teardown(self) -> None:
@@ -141,7 +142,7 @@ class CollectionMachine(RuleBasedStateMachine):
             assert made.items >= len(self.model)  # rows of an emptied collection may still be among them
             self.catalogue.close()
             shutil.rmtree(self.directory)
-            assert Catalogue.restore(file, self.directory) == made
+            assert restore(file, self.directory) == made
         self.open()
         self.quiet()
 

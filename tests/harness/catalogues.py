@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from index.embedded.catalogue import Catalogue
+from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.collection import EmbeddedCollection
 from index.types import Entry, Media
 
@@ -37,7 +37,7 @@ def entry(id: str, seed: int, data: bytes | None = None, **metadata: Any) -> Ent
     return Entry(id, vector(seed), metadata, media, None if data is None else b"thumb" + data, data)
 
 
-def default(catalogue: Catalogue) -> EmbeddedCollection:
+def default(catalogue: EmbeddedCatalogue) -> EmbeddedCollection:
     """The collection the tests write to."""
     return catalogue.create("default", **MODEL)[0]
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from index.embedded.catalogue import Catalogue
+from index.open import open_catalogue
 from index.types import Entry
 from models.build.fetch import fetch_npm
 from models.errors import ArtefactError, WeightsCorrupt
@@ -88,14 +88,14 @@ def test_a_package_that_lacks_a_picture_or_is_cut_short_is_refused(tmp_path: Pat
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Catalogue]:
-    opened = Catalogue.open(tmp_path / "data")
+    opened = open_catalogue(tmp_path / "data")
     opened.create("default", model="m", fingerprint="f", dim=DIM)
     yield opened
     opened.close()
 
 
 def test_the_sample_fills_what_is_empty_or_half_filled_and_nothing_of_a_persons_own(store: Catalogue) -> None:
-    collection = store.collection("default")
+    collection = store.get("default")
     vector = np.ones(DIM, np.float32)
     things = [Entry(id, vector, metadata) for id, metadata in catalogue().items()]
     assert is_wanted(collection)
@@ -115,8 +115,8 @@ def test_the_sample_makes_room_for_a_folder_and_only_the_sample(server: StartSer
     first = server("first")
     first.stop()
     (first.data_dir / FILLED).touch()
-    catalogued = Catalogue.open(first.data_dir)
-    collection = catalogued.collection("default")
+    catalogued = open_catalogue(first.data_dir)
+    collection = catalogued.get("default")
     vector = np.ones(collection.dim, np.float32)
     things = [Entry(id, vector, metadata) for id, metadata in catalogue().items()]
     collection.upsert(things, fingerprint=collection.fingerprint)

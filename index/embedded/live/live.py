@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pyroaring import BitMap
@@ -32,7 +31,7 @@ from index.embedded.live.rwlock import ReadWriteLock
 from index.embedded.store.encoding import Stored, stored_type
 from index.embedded.store.vectors import Keys, StoredVectors
 from index.errors import CacheUnusable, CollectionNotFound, IndexNotReady, StoreClosed, StoreCorrupt, StoreError
-from index.types import Vector
+from index.types import IndexState, Spent, Vector, Work
 
 _PILE = 4  # times `compress_from` that may wait in memory before a bulk import is held back
 _PATIENCE = 3_600.0  # seconds that `verify` waits for a build
@@ -68,8 +67,8 @@ class LiveIndex:
         self._sequence = source.head.seq
         self._unsaved = 0
         self._action: Action | None = None
-        self._last: dict[str, Any] | None = None
-        self._work_done: dict[str, tuple[int, float]] = {}  # action → how often, seconds
+        self._last: Work | None = None
+        self._work_done: dict[str, Spent] = {}  # by action
         self._retry_at = 0.0
         self._worker: threading.Thread | None = None
         self._asleep = not load
@@ -93,25 +92,25 @@ class LiveIndex:
         return self._action is not None or self._failure is not None
 
     @property
-    def detail(self) -> dict[str, Any]:
-        """Kind, sizes, and what goes on behind the scenes: for people, logs and metrics."""
+    def detail(self) -> IndexState:
+        """What it holds, and the work on it: for people, logs and metrics."""
         big, figures = self._big, self._figures()
         memory, disk = (0, 0) if big is None else big.nbytes
-        return {
-            "kind": self.kind,
-            "vectors": figures.alive,
-            "indexed": figures.indexed,
-            "tail": figures.tail,
-            "dead": figures.dead,
-            "trained": figures.trained,
-            "agreement": round(figures.agreement, 4),
-            "memory_bytes": memory,
-            "file_bytes": disk,
-            "action": None if self._action is None else self._action.value,
-            "progress": round(self._builder.progress, 3),
-            "last": self._last,
-            "work": dict(self._work_done),
-        }
+        return IndexState(
+            kind=self.kind,
+            vectors=figures.alive,
+            indexed=figures.indexed,
+            tail=figures.tail,
+            dead=figures.dead,
+            trained=figures.trained,
+            agreement=round(figures.agreement, 4),
+            memory_bytes=memory,
+            file_bytes=disk,
+            action=None if self._action is None else self._action.value,
+            progress=round(self._builder.progress, 3),
+            last=self._last,
+            work=dict(self._work_done),
+        )
 
     def __len__(self) -> int:
         return self._figures().alive
@@ -329,9 +328,9 @@ class LiveIndex:
             try:
                 rows = self._do(action)
                 seconds = time.monotonic() - began
-                times, spent = self._work_done.get(action.value, (0, 0.0))
-                self._work_done[action.value] = (times + 1, spent + seconds)
-                self._last = {"action": action.value, "rows": rows, "seconds": round(seconds, 3), "at": time.time()}
+                before = self._work_done.get(action.value, Spent())
+                self._work_done[action.value] = Spent(before.runs + 1, before.seconds + seconds)
+                self._last = Work(action.value, rows, round(seconds, 3), time.time())
                 level = logging.INFO if action is Action.BUILD else logging.DEBUG
                 _log.log(level, "collection %s: %s of %d in %.2f s", self.source.head.name, action.value, rows, seconds)
             except (BuildStopped, CollectionNotFound, StoreClosed):

@@ -14,9 +14,9 @@ import shutil
 import tarfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -28,26 +28,12 @@ from index.embedded.store.lock import DirectoryLock
 from index.embedded.store.migrations import APPLICATION_ID, VERSION
 from index.embedded.store.originals import Originals, sync_directory
 from index.errors import SnapshotExists, StoreCorrupt
+from index.types import Progress, Snapshot
 
 FORMAT = 1
 _MANIFEST = "lookalike.json"
 _PIECE = 2**20
 _PAGES = 256  # 8 MB of the database per step
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a snapshot file holds. missing: originals that the database refers to and the disk did not have."""
-
-    format: int
-    schema: int
-    created_at: float
-    items: int
-    database_bytes: int
-    database_sha256: str
-    originals: int
-    missing: int
 
 
 def create(

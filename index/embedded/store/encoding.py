@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-import re
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -21,26 +20,24 @@ import numpy.typing as npt
 import orjson
 
 from index.errors import InvalidCursor, InvalidId, InvalidMetadata, InvalidVector
+from index.limits import ID, ID_RULE, MAX_METADATA, NAME, NAME_RULE
 
 Stored = npt.NDArray[Any]  # float16 or float32, little-endian, (n, dim)
-_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _MIN_HALF_DIM = 64
 _UNIT = 1e-6  # a squared length this near to one is one
-MAX_METADATA = 65_536  # bytes of JSON
 
 
 def check_id(id: str) -> str:
     """The id itself. Raises InvalidId."""
-    if not isinstance(id, str) or not _ID.fullmatch(id) or id in (".", ".."):
-        raise InvalidId("an item id is 1 to 128 characters of A-Z a-z 0-9 . _ : @ -, and not '.' or '..'")
+    if not isinstance(id, str) or not ID.fullmatch(id):
+        raise InvalidId(f"an item id is {ID_RULE}")
     return id
 
 
 def check_name(name: str) -> str:
     """The collection's name itself. Raises InvalidId."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidId("a collection's name is 1 to 63 characters of a-z 0-9 _ -, and starts with a letter or digit")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise InvalidId(f"a collection's name is {NAME_RULE}")
     return name
 
 

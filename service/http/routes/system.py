@@ -55,7 +55,7 @@ async def readyz(runtime: Loaded) -> Response:
         try:
             collection = runtime.collection(name)
             if not collection.ready:
-                done = (await runtime.read(collection.info)).index["progress"]
+                done = (await runtime.read(collection.info)).index.progress
                 raise NotReady(f"The search index of {name} is being rebuilt, {done:.0%} done")
         except CollectionNotFound:  # removed meanwhile
             continue
