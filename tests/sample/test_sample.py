@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from index.limits import ID_PATTERN
 from index.open import open_catalogue
-from index.types import Entry
+from index.types import Catalogue, Entry
 from models.build.fetch import fetch_npm
 from models.errors import ArtefactError, WeightsCorrupt
-from service.http.schemas import ID_PATTERN
 from service.sample.fill import FILLED, PACKAGE, SHA512, VERSION, is_wanted, unpack
 from service.sample.things import THINGS, catalogue
 from tests.conftest import Photos, StartServer, absent
