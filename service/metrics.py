@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import perf_counter
 from typing import Self
 
@@ -126,11 +126,12 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class IndexGauges:
-    """The search indexes: what they hold, what goes on in them, and what that has cost since the start."""
+class CollectionGauges:
+    """The collections: how much they hold, what goes on in their search indexes, and what that has cost."""
 
     def __init__(self, metrics: Metrics) -> None:
         one = ["collection"]
+        self._items = metrics.labelled("lookalike_collection_items", "Items of a collection", one)
         self._vectors = metrics.labelled(
             "lookalike_index_vectors",
             "Rows of a search index: in the compressed part, newer ones, deleted ones",
@@ -142,14 +143,24 @@ class IndexGauges:
         self._runs = metrics.labelled("lookalike_index_work_runs", "Builds, merges and saves", [*one, "action"])
         self._seconds = metrics.labelled("lookalike_index_work_seconds", "Time they took", [*one, "action"])
 
-    def clear(self) -> None:
-        """Collections that are gone are told no more."""
-        for gauge in (self._vectors, self._memory, self._filters, self._progress, self._runs, self._seconds):
+    def set(self, infos: Iterable[CollectionInfo]) -> None:
+        """All collections there are now; those that are gone lose their series."""
+        for gauge in (
+            self._items,
+            self._vectors,
+            self._memory,
+            self._filters,
+            self._progress,
+            self._runs,
+            self._seconds,
+        ):
             gauge.clear()
+        for info in infos:
+            self._set(info)
 
-    def set(self, info: CollectionInfo) -> None:
-        """One collection as it stands."""
+    def _set(self, info: CollectionInfo) -> None:
         index = info.index
+        self._items.labels(info.name).set(info.count)
         for part, vectors in (("indexed", index.indexed), ("tail", index.tail), ("dead", index.dead)):
             self._vectors.labels(info.name, part).set(vectors)
         self._memory.labels(info.name).set(index.memory_bytes)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from index.errors import ModelMismatch
+from index.types import Collection
 from models import artefact as artefacts
 from models.artefact import Artefact
 from models.preprocessing import Preprocessing
 from models.runtimes.onnxruntime import Embedder, OnnxEmbedder
 from service.settings import Settings
+
+
+class Model(TypedDict):
+    """What a collection keeps of the model it was made with."""
+
+    model: str
+    fingerprint: str
+    dim: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,15 @@ class LoadedModel:
     def preprocessing(self) -> Preprocessing:
         """What a picture must become before `narrow` and `wide` take it."""
         return self.artefact.preprocessing
+
+    @property
+    def label(self) -> str:
+        """Name and precision, as in "resnet50-int8"."""
+        return f"{self.artefact.name}-{self.artefact.precision}"
+
+    @property
+    def record(self) -> Model:
+        return Model(model=self.label, fingerprint=self.fingerprint, dim=self.artefact.dim)
 
 
 class Networks:
@@ -62,6 +82,13 @@ class Networks:
     def default_threshold(self, fingerprint: str) -> float:
         """The model's own threshold; that of the model for new collections where the fingerprint is not loaded."""
         return (self.ready(fingerprint) or self.default).artefact.default_threshold
+
+    async def of_collection(self, collection: Collection) -> LoadedModel:
+        """The model a collection was made with, loaded on first use beside the event loop. Raises ModelMismatch."""
+        loaded = self.ready(collection.fingerprint)
+        if loaded is None:
+            loaded = await asyncio.to_thread(self.of, collection.fingerprint, collection=collection.name)
+        return loaded
 
     def of(self, fingerprint: str, *, collection: str) -> LoadedModel:
         """The model with that fingerprint. Raises ModelMismatch where no such artefact is at hand."""

@@ -14,8 +14,8 @@ from index.types import Media
 from service.embedding.batcher import Batcher
 from service.embedding.cache import LeastRecent, SingleFlight
 from service.embedding.decoder import DecoderPool
-from service.embedding.loaded import LoadedModel
-from service.errors import DeadlinePassed
+from service.embedding.loaded import LoadedModel, Networks
+from service.errors import DeadlinePassed, NotReady
 from service.metrics import Metrics
 
 Vector = npt.NDArray[np.float32]
@@ -42,14 +42,21 @@ Key = tuple[str, str, Crop | None]
 
 
 class Pipeline:
-    """Joins the decoder pool and the batcher for one process. Lives on one event loop."""
+    """Joins models, decoder pool and batcher for one process: the one way to embed. Lives on one event loop."""
 
-    def __init__(self, decoder: DecoderPool, batcher: Batcher, metrics: Metrics) -> None:
+    def __init__(self, networks: Networks, decoder: DecoderPool, batcher: Batcher, metrics: Metrics) -> None:
+        self.networks = networks
         self.decoder = decoder
         self.batcher = batcher
         self._metrics = metrics
         self._cache: LeastRecent[Key, Embedded] = LeastRecent(CACHED_VECTORS)
         self._flights: SingleFlight[tuple[Key, bool], Embedded] = SingleFlight()
+        self._publish()
+
+    @property
+    def concurrency(self) -> int:
+        """Pictures under way that keep every decoder and lane busy while others are read or written."""
+        return 2 * max(self.decoder.size, self.batcher.lanes * self.batcher.max_batch) + 2
 
     async def embed(
         self,
@@ -58,24 +65,28 @@ class Pipeline:
         network: LoadedModel,
         crop: Crop | None = None,
         thumbnail: bool = False,
-        wait: bool = False,
+        bulk: bool = False,
         deadline: float = float("inf"),
         sha256: str | None = None,
     ) -> Embedded:
         """The picture's vector under `network`. crop: left, top, right, bottom in 0…1 of the upright picture.
 
-        wait: bulk work, which lets people's pictures go first. deadline: monotonic seconds. sha256: of `data`, where
-        the caller has it.
+        bulk: work that lets people's pictures go first; its own seldom repeat, so they are kept out of the cache.
+        deadline: monotonic seconds. sha256: of `data`, where the caller has it.
         Raises ImageError, EmbeddingInvalid, DeadlinePassed, ShuttingDown, NotReady.
         """
         key: Key = (sha256 or await digest(data), network.fingerprint, crop)
+        if bulk:
+            return await self._make(data, key, None, network, thumbnail, deadline, bulk=True)
         known = self._cache.get(key)
         if known is not None and not thumbnail:
             self._metrics.cached("hit")
             return known
         flight = (key, thumbnail)
         self._metrics.cached("joined" if flight in self._flights else "hit" if known else "miss")
-        return await self._flights.run(flight, lambda: self._make(data, key, known, network, thumbnail, wait, deadline))
+        return await self._flights.run(
+            flight, lambda: self._make(data, key, known, network, thumbnail, deadline, bulk=False)
+        )
 
     async def _make(
         self,
@@ -84,8 +95,9 @@ class Pipeline:
         known: Embedded | None,
         network: LoadedModel,
         thumbnail: bool,
-        wait: bool,
         deadline: float,
+        *,
+        bulk: bool,
     ) -> Embedded:
         sha256, _, crop = key
         with self._metrics.stage("decode") as decoding:
@@ -98,10 +110,44 @@ class Pipeline:
         if time.monotonic() >= deadline:
             raise DeadlinePassed()
         with self._metrics.stage("embed") as embedding:
-            vector = await self.batcher.submit(network, decoded.pixels, deadline=deadline, bulk=wait)
+            vector = await self.batcher.submit(network, decoded.pixels, deadline=deadline, bulk=bulk)
         vector.flags.writeable = False
-        self._cache.put(key, Embedded(vector, media))
+        if not bulk:
+            self._cache.put(key, Embedded(vector, media))
         return Embedded(vector, media, decoded.thumbnail, decoding.ms, embedding.ms)
+
+    async def prove(self, *, seconds: float, not_older: float) -> None:
+        """One real inference through a lane, unless one was made in the last `not_older` seconds.
+
+        Raises what it raises, and NotReady where it takes more than `seconds`.
+        """
+        if time.monotonic() - self.batcher.answered_at <= not_older:
+            return
+        side = self.networks.default.preprocessing.side
+        picture = np.full((side, side, 3), 127, np.uint8)
+        picture[::2, ::3] = 31
+        try:
+            async with asyncio.timeout(seconds):
+                await self.batcher.submit(self.networks.default, picture)
+        except TimeoutError:
+            raise NotReady("The model does not answer") from None
+
+    async def close(self) -> None:
+        """Running pictures finish; waiting ones raise ShuttingDown."""
+        await asyncio.to_thread(self.batcher.close)
+        await self.decoder.close()
+
+    def _publish(self) -> None:
+        metrics, decoder, batcher = self._metrics, self.decoder, self.batcher
+        metrics.gauge("lookalike_embed_waiting", "Pictures that wait for a lane", lambda: batcher.waiting)
+        metrics.counter("lookalike_embed_runs", "Runs of the network", lambda: batcher.runs)
+        metrics.counter("lookalike_embedded_images", "Pictures embedded", lambda: batcher.embedded)
+        metrics.counter("lookalike_embed_dropped", "Pictures dropped while waiting", lambda: batcher.dropped)
+        metrics.counter("lookalike_lane_restarts", "Embedding lanes replaced", lambda: batcher.restarts)
+        metrics.counter("lookalike_decoder_restarts", "Decoding processes replaced", lambda: decoder.restarts)
+        models = metrics.labelled("lookalike_model", "1 for each loaded model and provider", ["model", "provider"])
+        default = self.networks.default
+        models.labels(default.label, default.providers[0]).set(1)
 
 
 async def digest(data: bytes) -> str:

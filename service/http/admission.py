@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from service.errors import Overloaded
+from service.metrics import Metrics
 
 # A dozen of the largest uploads, or a thousand photographs of a usual size.
 BODIES = 256 * 2**20
@@ -48,6 +49,11 @@ class Admission:
         self._clock = clock
         self._left_at: float | None = None
         self._seconds_each = 0.05  # between two requests leaving while others wait, smoothed
+
+    def publish(self, metrics: Metrics) -> None:
+        metrics.gauge("lookalike_queue_places", "Requests that wait or run", lambda: self.inside)
+        metrics.gauge("lookalike_queue_limit", "Places in the queue", lambda: self.limit)
+        metrics.counter("lookalike_queue_refused", "Requests refused with 503", lambda: self.refused)
 
     @property
     def retry_after(self) -> float:

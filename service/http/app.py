@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from service.http import openapi
+from service.http.admission import Admission
 from service.http.middleware import Answers
 from service.http.routes import admin, collections, embeddings, items, search, system
 from service.runtime import Runtime
@@ -30,6 +31,8 @@ def create_app(runtime: Runtime, *, admin_token: str | None = None) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.runtime = runtime
+    app.state.admission = Admission(runtime.settings.queue_limit)
+    app.state.admission.publish(runtime.metrics)
     app.state.admin_token = admin_token
     # The routes themselves: an included router would be matched and entered a second time on every request.
     for noun in (search, items, collections, embeddings, system, admin):

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from index.limits import ID_PATTERN, NAME_PATTERN
 from index.types import Collection
-from service.http.admission import Room
+from service.http.admission import Admission, Room
 from service.http.body import Form, media_type, parse_form, parse_json, read_body, require_json
 from service.http.problems import Problem, invalid
 from service.http.schemas import ProblemDetails
@@ -37,9 +37,9 @@ PROBLEM: dict[int | str, dict[str, Any]] = {
 class Direct(APIRoute):
     """A route whose parameters are filled here instead of by FastAPI, which spends a millisecond of CPU on it.
 
-    A parameter's annotation (below) is what the schema shows; its name says what it gets: `request`, `runtime`, `name`
-    (of the collection in the path), `collection`, `id`. Below /v1 a query string is refused unless the route describes
-    one.
+    A parameter's annotation (below) is what the schema shows; its name says what it gets: `request`, `runtime`,
+    `admission`, `name` (of the collection in the path), `collection`, `id`. Below /v1 a query string is refused unless
+    the route describes one.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -59,6 +59,8 @@ class Direct(APIRoute):
                 given[parameter] = request
             elif parameter == "runtime":
                 given[parameter] = runtime
+            elif parameter == "admission":
+                given[parameter] = scope["app"].state.admission
             elif parameter == "name":
                 given[parameter] = checked(request, "c", NAME, "[a-z0-9][a-z0-9_-]{0,62}")
             elif parameter == "collection":
@@ -112,11 +114,16 @@ def _filled_by_direct() -> Runtime:
     raise NotImplementedError  # `Direct` fills it; FastAPI only wants a callable for the schema
 
 
+def _admitted_by_direct() -> Admission:
+    raise NotImplementedError
+
+
 def _named_by_direct(name: CollectionName) -> Collection:
     raise NotImplementedError
 
 
 Loaded = Annotated[Runtime, Depends(_filled_by_direct)]
+Admitted = Annotated[Admission, Depends(_admitted_by_direct)]
 Named = Annotated[Collection, Depends(_named_by_direct)]
 
 

@@ -112,7 +112,7 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
 
     def started() -> None:
         owner.write_note(settings.data_dir, owner.local_url(settings.host, port), token)
-        default = runtime.networks.default
+        default = runtime.model
         log.info(
             "Lookalike %s answers on %s (%s %s on %s, %d cores)",
             version("lookalike"),

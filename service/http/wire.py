@@ -9,12 +9,34 @@ import orjson
 from starlette.responses import Response
 
 from index.types import CollectionInfo, IndexState, Item, Match
+from service.search.answer import Answer
 from service.search.thresholds import threshold
 
 
 def json_response(value: Any, status: int = 200) -> Response:
     """JSON as it is, without a second validation on the way out."""
     return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """The contract's SearchResponse."""
+    took, grouped = answer.took, answer.group_by is not None
+    return {
+        "results": [result_json(answer.collection, match, grouped=grouped) for match in answer.matches],
+        "no_match": answer.no_match,
+        "message": answer.message,
+        "best_score": answer.best_score,
+        "score_threshold": answer.threshold.score,
+        "threshold_source": answer.threshold.source,
+        "filtered_count": answer.filtered_count,
+        "model": answer.model,
+        "took_ms": {
+            "decode": round(took.decode, 3),
+            "embed": round(took.embed, 3),
+            "search": round(took.search, 3),
+            "total": round(took.total, 3),
+        },
+    }
 
 
 def result_json(collection: str, match: Match, *, grouped: bool) -> dict[str, Any]:

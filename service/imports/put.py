@@ -46,7 +46,6 @@ async def put_item(
     data: bytes,
     metadata: Mapping[str, Any],
     *,
-    wait: bool = False,
     deadline: float = float("inf"),
 ) -> Written:
     """Creates or replaces an item from a picture's bytes; on disk when this returns.
@@ -63,7 +62,8 @@ async def put_item(
             return Written(item, created=False, changed=True)
         except ItemNotFound:
             pass  # deleted or replaced since it was read: the picture counts, as if it had come first
-    made = await runtime.embed(collection, data, thumbnail=True, wait=wait, deadline=deadline, sha256=sha256)
+    network = await runtime.pipeline.networks.of_collection(collection)
+    made = await runtime.pipeline.embed(data, network=network, thumbnail=True, deadline=deadline, sha256=sha256)
     entry = Entry(id, made.vector, metadata, made.media, made.thumbnail, data)
     with runtime.metrics.stage("write"):
         (written,) = await runtime.write(collection.upsert, [entry], fingerprint=collection.fingerprint)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import orjson
 
 from index.errors import ItemNotFound
-from index.types import Collection, Entry, Media
+from index.types import Collection, Entry
 from models.errors import EmbeddingInvalid, ImageError
 from service.cli.client import Api, RequestFailed, Service
 from service.embedding.loaded import LoadedModel
@@ -29,10 +29,7 @@ PICTURE_PROBLEMS = frozenset(
 
 
 class CatalogueTarget:
-    """Embeds here and writes batches, each in one transaction.
-
-    Straight to the decoders and lanes: its pictures seldom repeat, and must not push people's out of the cache.
-    """
+    """Embeds here and writes batches, each in one transaction."""
 
     def __init__(self, runtime: Runtime, collection: Collection, network: LoadedModel) -> None:
         self._runtime = runtime
@@ -41,25 +38,22 @@ class CatalogueTarget:
         self._waiting: list[Entry] = []
         self._bytes = 0
         self._since = time.monotonic()
-        batcher = runtime.pipeline.batcher
-        # Enough to keep every decoder and every lane busy while others read files or wait for the disk.
-        self.lanes = 2 * max(runtime.cores, batcher.lanes * batcher.max_batch) + 2
+        self.lanes = runtime.pipeline.concurrency
         self.max_bytes = runtime.settings.max_upload_bytes
 
     async def known(self) -> dict[str, Known]:
         return await self._runtime.read(_known, self._collection)
 
     async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
-        pipeline = self._runtime.pipeline
         try:
-            decoded = await pipeline.decoder.decode(data, preprocessing=self._network.preprocessing, thumbnail=True)
-            vector = await pipeline.batcher.submit(self._network, decoded.pixels, bulk=True)
+            made = await self._runtime.pipeline.embed(
+                data, network=self._network, thumbnail=True, bulk=True, sha256=sha256
+            )
         except (ImageError, EmbeddingInvalid) as error:
             raise PictureRefused(str(error)) from None
-        media = Media(decoded.width, decoded.height, decoded.format, len(data), sha256)
         if not self._waiting:
             self._since = time.monotonic()
-        self._waiting.append(Entry(id, vector, metadata, media, decoded.thumbnail, data))
+        self._waiting.append(Entry(id, made.vector, metadata, made.media, made.thumbnail, data))
         self._bytes += len(data)
         late = time.monotonic() - self._since >= BATCH_SECONDS
         if late or len(self._waiting) >= BATCH_ITEMS or self._bytes >= BATCH_BYTES:
@@ -143,7 +137,7 @@ async def make_room(api: Api, collection: str) -> bool:
 async def here(runtime: Runtime, collection: str) -> CatalogueTarget:
     """The target for a collection of this process. Raises CollectionNotFound, ModelMismatch."""
     found = runtime.collection(collection)
-    return CatalogueTarget(runtime, found, await runtime.network(found))
+    return CatalogueTarget(runtime, found, await runtime.pipeline.networks.of_collection(found))
 
 
 def _limit(info: Mapping[str, Any]) -> int:

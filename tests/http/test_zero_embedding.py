@@ -35,9 +35,9 @@ def test_an_embedding_without_direction_is_422_and_not_stored(tmp_path: Path, mo
     async def main() -> None:
         runtime = await Runtime.open(Settings(data_dir=tmp_path, model_dir=model_dir, threads=1))
         try:
-            default = runtime.networks.default
+            default = runtime.model
             broken = Broken(default.fingerprint, default.artefact.dim, value)
-            runtime.networks.keep(replace(default, narrow=broken, wide=broken))
+            runtime.pipeline.networks.keep(replace(default, narrow=broken, wide=broken))
             transport = httpx.ASGITransport(create_app(runtime))
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 answer = await client.put("/v1/collections/default/items/a", files={"image": ("a.jpg", jpeg(1))})

@@ -16,7 +16,7 @@ from service.http.routing import Direct, Loaded, read_json
 from service.http.wire import json_response
 from service.imports import upkeep
 from service.imports.sources.vectors import VectorFileError
-from service.runtime import Runtime, model_of
+from service.runtime import Runtime
 
 
 def holder(request: Request) -> None:
@@ -79,7 +79,7 @@ async def vectors(request: Request, runtime: Loaded) -> Response:
             asked.collection,
             ids=None if asked.ids is None else Path(asked.ids),
             foreign=asked.foreign,
-            default=lambda: model_of(runtime.networks.default),
+            default=lambda: runtime.model.record,
         ),
     )
 

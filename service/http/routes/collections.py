@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/collections", tags=["collections"], responses=PRO
 
 
 def described(runtime: Runtime, info: CollectionInfo) -> dict[str, Any]:
-    return collection_json(info, runtime.networks.default_threshold(info.fingerprint))
+    return collection_json(info, runtime.default_threshold(info.fingerprint))
 
 
 @router.get(

@@ -13,10 +13,9 @@ from service.errors import InvalidRequest
 from service.http import schemas
 from service.http.middleware import while_connected
 from service.http.openapi import json_body
-from service.http.routes.search import decode_base64
-from service.http.routing import PROBLEM, Direct, Loaded, deadline, read_json
+from service.http.routing import PROBLEM, Admitted, Direct, Loaded, deadline, read_json
 from service.http.wire import json_response
-from service.runtime import model_of
+from service.search.query import decode_base64
 
 router = APIRouter(prefix="/v1", tags=["embeddings"], responses=PROBLEM, route_class=Direct)
 
@@ -27,27 +26,25 @@ router = APIRouter(prefix="/v1", tags=["embeddings"], responses=PROBLEM, route_c
     response_model=schemas.EmbeddingList,
     openapi_extra=json_body(schemas.EmbeddingRequest),
 )
-async def create_embeddings(request: Request, runtime: Loaded) -> Response:
+async def create_embeddings(request: Request, runtime: Loaded, admission: Admitted) -> Response:
     """Unit vectors of pictures, under the model for new collections."""
     until = deadline(runtime)
-    network = runtime.networks.default
-    name = model_of(network)["model"]
-    with runtime.admission.body() as room:
+    model = runtime.model
+    with admission.body() as room:
         asked = await read_json(request, schemas.EmbeddingRequest, room)
-        if asked.model not in (None, name, network.artefact.name):
-            raise InvalidRequest("model", f"not served here; the model is {name}")
+        if asked.model not in (None, model.label, model.artefact.name):
+            raise InvalidRequest("model", f"not served here; the model is {model.label}")
         inputs = [asked.input] if isinstance(asked.input, str) else asked.input
         pictures = [decode_base64(text, f"input.{number}") for number, text in enumerate(inputs)]
 
         async def embed_all() -> list[Embedded]:
             # A task group, so that the first bad picture ends the work on the others.
             async with asyncio.TaskGroup() as group:
-                embed = runtime.pipeline.embed
-                tasks = [group.create_task(embed(data, network=network, deadline=until)) for data in pictures]
+                tasks = [group.create_task(runtime.embed(data, deadline=until)) for data in pictures]
             return [task.result() for task in tasks]
 
         try:
-            with runtime.admission.place():
+            with admission.place():
                 made = await while_connected(request.receive, embed_all())
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
@@ -65,7 +62,7 @@ async def create_embeddings(request: Request, runtime: Loaded) -> Response:
                 }
                 for number, each in enumerate(made)
             ],
-            "model": name,
+            "model": model.label,
             "usage": {"prompt_tokens": 0, "total_tokens": 0},
         }
     )

@@ -12,6 +12,7 @@ from service.http.middleware import while_connected
 from service.http.openapi import json_body, picture_body, query_string
 from service.http.routing import (
     PROBLEM,
+    Admitted,
     Direct,
     ItemPath,
     Loaded,
@@ -68,13 +69,13 @@ async def delete_items(collection: Named, request: Request, runtime: Loaded) -> 
     responses={200: {"model": schemas.Item}, 201: {"model": schemas.Item}},
     openapi_extra=picture_body(schemas.ItemForm),
 )
-async def put(collection: Named, id: ItemPath, request: Request, runtime: Loaded) -> Response:
+async def put(collection: Named, id: ItemPath, request: Request, runtime: Loaded, admission: Admitted) -> Response:
     """Creates (201) or replaces (200) an item from a picture. The same bytes and metadata again change nothing."""
     until = deadline(runtime)
-    with runtime.admission.body() as room:
+    with admission.body() as room:
         data, fields = await read_picture(request, ("metadata",), room, raw=False)
         metadata = metadata_of(fields.get("metadata", "{}"))
-        with runtime.admission.place():
+        with admission.place():
             work = put_item(runtime, collection, id, data, metadata, deadline=until)
             written = await while_connected(request.receive, work)
     return json_response(item_json(written.item), 201 if written.created else 200)

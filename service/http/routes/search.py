@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
+from index.filters import parse_filter
 from index.types import Collection
-from service.errors import InvalidRequest, UrlRefused
+from service.errors import UrlRefused
 from service.http import schemas
 from service.http.middleware import while_connected
 from service.http.openapi import json_body, picture_body, query_string
 from service.http.problems import problem_of
 from service.http.routing import (
     PROBLEM,
+    Admitted,
     Direct,
     ItemPath,
     Loaded,
@@ -26,10 +26,10 @@ from service.http.routing import (
     read_json,
     read_picture,
 )
-from service.http.wire import json_response
+from service.http.wire import answer_json, json_response
 from service.metrics import Stopwatch
 from service.runtime import Runtime
-from service.search.answer import answer, ask_of, combined
+from service.search.query import ByExamples, ById, ByPicture, ByVector, Query, decode_base64
 
 router = APIRouter(prefix="/v1/collections/{c}", tags=["search"], responses=PROBLEM, route_class=Direct)
 
@@ -42,35 +42,18 @@ FIELDS = tuple(schemas.SearchFields.model_fields)
     response_model=schemas.SearchResponse,
     openapi_extra=query_string(schemas.SearchFields) | picture_body(schemas.SearchForm, raw=True),
 )
-async def search_by_image(collection: Named, request: Request, runtime: Loaded) -> Response:
+async def search_by_image(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
     """The most similar pictures to an upload, or "no similar images".
 
     Fields go into the form with multipart/form-data, and into the query string with a raw picture as the body.
     """
     watch, until = Stopwatch(), deadline(runtime)
-    with runtime.admission.body() as room:
+    with admission.body() as room:
         data, fields = await read_picture(request, FIELDS, room, raw=True)
         asked = schemas.SearchFields.model_validate(fields)
-        with runtime.admission.place():
-            work = by_picture(runtime, collection, data, asked, watch, until)
-            return json_response(await while_connected(request.receive, work))
-
-
-async def by_picture(
-    runtime: Runtime,
-    collection: Collection,
-    data: bytes,
-    asked: schemas.SearchFields,
-    watch: Stopwatch,
-    until: float,
-) -> dict[str, Any]:
-    ask = ask_of(asked)
-    network = await runtime.network(collection)
-    crop = None if asked.crop is None else (asked.crop[0], asked.crop[1], asked.crop[2], asked.crop[3])
-    made = await runtime.pipeline.embed(data, network=network, crop=crop, deadline=until)
-    return await answer(
-        runtime, collection, made.vector, ask, watch=watch, decode_ms=made.decode_ms, embed_ms=made.embed_ms
-    )
+        with admission.place():
+            work = runtime.search(collection, picture_query(asked, data), watch=watch, deadline=until)
+            return json_response(answer_json(await while_connected(request.receive, work)))
 
 
 @router.get(
@@ -79,13 +62,15 @@ async def by_picture(
     response_model=schemas.SearchResponse,
     openapi_extra=query_string(schemas.SimilarFields),
 )
-async def similar_items(collection: Named, id: ItemPath, request: Request, runtime: Loaded) -> Response:
+async def similar_items(
+    collection: Named, id: ItemPath, request: Request, runtime: Loaded, admission: Admitted
+) -> Response:
     """The most similar items to a stored one, itself left out."""
     watch = Stopwatch()
     asked = query_fields(request, schemas.SimilarFields)
-    with runtime.admission.place():
-        query = schemas.QueryRequest(id=id, **asked.model_dump())
-        return json_response(await by_query(runtime, collection, query, watch, deadline(runtime)))
+    with admission.place():
+        query = json_query(schemas.QueryRequest(id=id, **asked.model_dump()))
+        return json_response(answer_json(await runtime.search(collection, query, watch=watch)))
 
 
 @router.post(
@@ -94,14 +79,14 @@ async def similar_items(collection: Named, id: ItemPath, request: Request, runti
     response_model=schemas.SearchResponse,
     openapi_extra=json_body(schemas.QueryRequest),
 )
-async def query(collection: Named, request: Request, runtime: Loaded) -> Response:
+async def query(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
     """The most similar items to an item, a vector, a picture in base64, or liked and disliked items."""
     watch, until = Stopwatch(), deadline(runtime)
-    with runtime.admission.body() as room:
+    with admission.body() as room:
         asked = await read_json(request, schemas.QueryRequest, room)
-        with runtime.admission.place():
-            work = by_query(runtime, collection, asked, watch, until)
-            return json_response(await while_connected(request.receive, work))
+        with admission.place():
+            work = runtime.search(collection, json_query(asked), watch=watch, deadline=until)
+            return json_response(answer_json(await while_connected(request.receive, work)))
 
 
 @router.post(
@@ -110,12 +95,12 @@ async def query(collection: Named, request: Request, runtime: Loaded) -> Respons
     response_model=schemas.QueryResponses,
     openapi_extra=json_body(schemas.QueryBatch),
 )
-async def query_batch(collection: Named, request: Request, runtime: Loaded) -> Response:
+async def query_batch(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
     """Up to 32 queries at once; a bad one gives its own problem in its place."""
     until = deadline(runtime)
-    with runtime.admission.body() as room:
+    with admission.body() as room:
         asked = await read_json(request, schemas.QueryBatch, room)
-        with runtime.admission.place():
+        with admission.place():
             work = all_of_batch(runtime, collection, asked.queries, until, request.url.path)
             answers = await while_connected(request.receive, work)
     return json_response({"responses": answers})
@@ -131,7 +116,7 @@ async def one_of_batch(runtime: Runtime, collection: Collection, raw: Any, until
     watch = Stopwatch()
     try:
         asked = schemas.QueryRequest.model_validate(raw, strict=True)
-        return await by_query(runtime, collection, asked, watch, until)
+        return answer_json(await runtime.search(collection, json_query(asked), watch=watch, deadline=until))
     except Exception as error:
         problem = problem_of(error)
         if problem.slug == "internal":
@@ -139,37 +124,32 @@ async def one_of_batch(runtime: Runtime, collection: Collection, raw: Any, until
         return problem.body(path)
 
 
-async def by_query(
-    runtime: Runtime, collection: Collection, asked: schemas.QueryRequest, watch: Stopwatch, until: float
-) -> dict[str, Any]:
-    """Raises ItemNotFound, InvalidVector, ImageError, InvalidRequest, UrlRefused."""
+def query_of(fields: schemas.SearchFields, by: ByPicture | ById | ByVector | ByExamples) -> Query:
+    """The fields that every search takes. Raises FilterError."""
+    return Query(
+        by,
+        limit=fields.limit,
+        offset=fields.offset,
+        score_threshold=fields.score_threshold,
+        filter=None if fields.filter is None else parse_filter(fields.filter),
+        group_by=fields.group_by,
+    )
+
+
+def picture_query(fields: schemas.SearchFields, data: bytes) -> Query:
+    """Raises FilterError."""
+    crop = None if fields.crop is None else (fields.crop[0], fields.crop[1], fields.crop[2], fields.crop[3])
+    return query_of(fields, ByPicture(data, crop))
+
+
+def json_query(asked: schemas.QueryRequest) -> Query:
+    """Raises FilterError, InvalidRequest, UrlRefused."""
     if asked.image_url is not None:
         raise UrlRefused("Fetching pictures from URLs is switched off here; upload the picture instead")
     if asked.image_base64 is not None:
-        data = decode_base64(asked.image_base64, "image_base64")
-        return await by_picture(runtime, collection, data, asked, watch, until)
-    ask = ask_of(asked)
-    exclude: list[str] = []
+        return picture_query(asked, decode_base64(asked.image_base64, "image_base64"))
     if asked.vector is not None:
-        vector = np.asarray(asked.vector, np.float32)
-    elif asked.id is not None:
-        exclude = [asked.id]
-        vector = (await runtime.read(collection.vectors, exclude))[0]
-    else:
-        positive, negative = asked.positive or [], asked.negative or []
-        exclude = [*positive, *negative]
-        rows = await runtime.read(collection.vectors, exclude)
-        vector = combined(rows[: len(positive)], rows[len(positive) :] if negative else None)
-    return await answer(runtime, collection, vector, ask, watch=watch, exclude=exclude)
-
-
-def decode_base64(text: str, field: str) -> bytes:
-    """The bytes of base64 text or a base64 data: URI. Raises InvalidRequest."""
-    if text.startswith("data:"):
-        head, comma, text = text.partition(",")
-        if not comma or not head.endswith(";base64"):
-            raise InvalidRequest(field, "a data: URI must be base64, as in data:image/jpeg;base64,…")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest(field, "not valid base64") from None
+        return query_of(asked, ByVector(np.asarray(asked.vector, np.float32)))
+    if asked.id is not None:
+        return query_of(asked, ById(asked.id))
+    return query_of(asked, ByExamples(asked.positive or [], asked.negative or []))

@@ -6,17 +6,14 @@ import platform
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from time import monotonic
 
 import fastapi_swagger
 from fastapi import APIRouter, Response
 from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from index.errors import CollectionNotFound
 from models.pictures.image import Limits
 from service.embedding.loaded import LoadedModel, on_cpu
-from service.errors import NotReady
 from service.http import schemas
 from service.http.routing import PROBLEM, Direct, Loaded
 from service.http.wire import json_response
@@ -31,8 +28,6 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-# Real answers prove the model too, so that probes cost an inference only on an idle service.
-PROOF_SECONDS = 5.0
 
 DOCS = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Lookalike API</title>
@@ -51,17 +46,7 @@ async def livez() -> Response:
 @router.get("/readyz", operation_id="readyz", response_model=schemas.Health)
 async def readyz(runtime: Loaded) -> Response:
     """The model answers a real inference and every search index is loaded; 503 otherwise."""
-    for name in runtime.catalogue.names():
-        try:
-            collection = runtime.collection(name)
-            if not collection.ready:
-                done = (await runtime.read(collection.info)).index.progress
-                raise NotReady(f"The search index of {name} is being rebuilt, {done:.0%} done")
-        except CollectionNotFound:  # removed meanwhile
-            continue
-    batcher = runtime.pipeline.batcher
-    if monotonic() - batcher.answered_at > PROOF_SECONDS:
-        await runtime.prove()
+    await runtime.check_ready()
     return json_response({"status": "ready"})
 
 
@@ -74,16 +59,16 @@ async def metrics(runtime: Loaded) -> Response:
 @router.get("/v1/info", operation_id="info", response_model=schemas.Info)
 async def info(runtime: Loaded) -> Response:
     """Versions, models, the providers really in use, limits."""
-    settings, networks = runtime.settings, runtime.networks
+    settings = runtime.settings
     fields = schemas.SearchFields.model_fields["limit"]
     return json_response(
         {
             "name": "lookalike",
             "version": version("lookalike"),
             "versions": versions(),
-            "model": model_json(networks.default),
-            "models": [model_json(each) for each in networks.loaded],
-            "device": "cpu" if on_cpu(networks.default.providers) else "cuda",
+            "model": model_json(runtime.model),
+            "models": [model_json(each) for each in runtime.models],
+            "device": "cpu" if on_cpu(runtime.model.providers) else "cuda",
             "threads": runtime.cores,
             "limits": {
                 "max_upload_bytes": settings.max_upload_bytes,

@@ -1,0 +1,92 @@
+"""A query in the domain's own types: what is looked for, and among what.
+
+A picture's bytes come as they are; text that holds them is decoded here too, for every way in alike.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from index.filters import Filter
+from service.embedding.pipeline import Crop
+from service.errors import InvalidRequest
+
+Vector = npt.NDArray[np.float32]
+
+# Vectors that cancel each other out leave rounding errors of about 1e-7.
+LEAST_NORM = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class ByPicture:
+    """data: a file's bytes. crop: left, top, right, bottom in 0…1 of the upright picture."""
+
+    data: bytes
+    crop: Crop | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ById:
+    """A stored item, which is left out of the results."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByVector:
+    """vector: float32 (dim,) of the collection's model, of any length but zero."""
+
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class ByExamples:
+    """Ids of liked and disliked items, all left out of the results. positive: at least one."""
+
+    positive: Sequence[str]
+    negative: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """score_threshold: −1…1; None: the collection's, or else the model's. group_by: metadata key, best item a value."""
+
+    by: ByPicture | ById | ByVector | ByExamples
+    limit: int = 10
+    offset: int = 0
+    score_threshold: float | None = None
+    filter: Filter | None = None
+    group_by: str | None = None
+
+
+def combined(positive: Vector, negative: Vector) -> Vector:
+    """mean(positive) − mean(negative) of unit rows (n, dim), negative may have none; renormalised to (dim,).
+
+    Raises InvalidRequest where nothing is left.
+    """
+    vector = positive.mean(axis=0, dtype=np.float64)
+    if len(negative):
+        vector = vector - negative.mean(axis=0, dtype=np.float64)
+    norm = float(np.linalg.norm(vector))
+    if norm < LEAST_NORM:
+        raise InvalidRequest("positive", "these items cancel each other out; name others")
+    unit: Vector = (vector / norm).astype(np.float32)
+    return unit
+
+
+def decode_base64(text: str, field: str) -> bytes:
+    """The bytes of base64 text or a base64 data: URI. Raises InvalidRequest."""
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise InvalidRequest(field, "a data: URI must be base64, as in data:image/jpeg;base64,…")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest(field, "not valid base64") from None
