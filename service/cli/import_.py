@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.options import CollectionOption, DataDir, Json, run_async, settings_for
+from service.cli.options import INTERRUPTED, CollectionOption, DataDir, Json, run_async, settings_for
 from service.cli.terminal import Gauge, Meter, err, one_line, out, print_json
 from service.cli.upkeep import whole
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from service.imports.sources.folder import Plan
     from service.settings import Settings
 
-INTERRUPTED = 130
 VECTOR_FILES = (".npy", ".parquet")
 WORDS = {"created": "new", "replaced": "changed", "unchanged": "unchanged"}
 

@@ -10,8 +10,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from service.cli import import_, model, search, serve, upkeep
-
-INTERRUPTED = 130
+from service.cli.options import INTERRUPTED
 
 # Errors that are told as they are, by full name: naming a class must not cost importing its module.
 EXPECTED = frozenset(

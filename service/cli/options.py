@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+INTERRUPTED = 130  # the exit code of a shell for what SIGINT ended: 128 + 2
+
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", metavar="DIR", help="Catalogue, models and originals. [LOOKALIKE_DATA_DIR, ./data]"),

@@ -11,6 +11,7 @@ import typer
 
 from service.cli.options import CollectionOption, DataDir, Json, must_exist, run_async, settings_for
 from service.cli.terminal import bar, inline, out, print_json, print_table, table
+from service.search.limits import DEFAULT_RESULTS, MAX_RESULTS
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -26,7 +27,9 @@ SOURCES = {
 def search(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture's file; - reads it from stdin.")],
     collection: CollectionOption = "default",
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, max=100, help="At most so many.")] = 10,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, max=MAX_RESULTS, help="At most so many.")
+    ] = DEFAULT_RESULTS,
     offset: Annotated[int, typer.Option(metavar="N", min=0, help="Leave out the first ones.")] = 0,
     score_threshold: Annotated[
         float | None, typer.Option(metavar="COSINE", help="Least score; default: the collection's.")

@@ -8,6 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from index.limits import ID_PATTERN
+from service.search.limits import DEFAULT_RESULTS, MAX_BATCH, MAX_EXAMPLES, MAX_OFFSET, MAX_RESULTS
 
 ItemId = Annotated[str, Field(pattern=ID_PATTERN, description="1–128 characters of A–Z a–z 0–9 . _ : @ -")]
 Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
@@ -125,8 +126,8 @@ class Deleted(BaseModel):
 class SearchFields(Strict):
     """The fields every search takes, over forms, query strings and JSON."""
 
-    limit: int = Field(10, ge=1, le=100)
-    offset: int = Field(0, ge=0, le=10_000)
+    limit: int = Field(DEFAULT_RESULTS, ge=1, le=MAX_RESULTS)
+    offset: int = Field(0, ge=0, le=MAX_OFFSET)
     score_threshold: Score | None = Field(None, description="Results score at least this; default: the collection's")
     filter: FilterObject | None = None
     group_by: str | None = Field(None, min_length=1, max_length=256, description="Metadata key; best item per value")
@@ -176,7 +177,7 @@ class ItemForm(Strict):
 
 
 class SimilarFields(Strict):
-    limit: int = Field(10, ge=1, le=100)
+    limit: int = Field(DEFAULT_RESULTS, ge=1, le=MAX_RESULTS)
     score_threshold: Score | None = None
     filter: str | None = Field(None, description="The filter object as JSON text")
     group_by: str | None = Field(None, min_length=1, max_length=256)
@@ -191,7 +192,7 @@ class ListFields(PageFields):
     filter: str | None = Field(None, description="The filter object as JSON text")
 
 
-Ids = Annotated[list[ItemId], Field(fail_fast=True, min_length=1, max_length=100)]
+Ids = Annotated[list[ItemId], Field(fail_fast=True, min_length=1, max_length=MAX_EXAMPLES)]
 
 
 class QueryRequest(SearchFields):
@@ -219,7 +220,7 @@ class QueryRequest(SearchFields):
 
 
 class QueryBatch(Strict):
-    queries: list[Any] = Field(min_length=1, max_length=32, description="Each as for `query`")
+    queries: list[Any] = Field(min_length=1, max_length=MAX_BATCH, description="Each as for `query`")
 
 
 class Result(BaseModel):
@@ -272,7 +273,7 @@ class QueryResponses(BaseModel):
 class EmbeddingRequest(Strict):
     """OpenAI's shape."""
 
-    input: str | list[str] = Field(description="data: URIs (or plain base64) of pictures, at most 32")
+    input: str | list[str] = Field(description=f"data: URIs (or plain base64) of pictures, at most {MAX_BATCH}")
     model: str | None = Field(None, description="The service's model; any other is refused")
     encoding_format: Literal["float", "base64"] = "float"
     user: str | None = None
@@ -280,8 +281,8 @@ class EmbeddingRequest(Strict):
     @field_validator("input")
     @classmethod
     def bounded(cls, value: str | list[str]) -> str | list[str]:
-        if isinstance(value, list) and not 1 <= len(value) <= 32:
-            raise ValueError("give 1 to 32 pictures")
+        if isinstance(value, list) and not 1 <= len(value) <= MAX_BATCH:
+            raise ValueError(f"give 1 to {MAX_BATCH} pictures")
         return value
 
 

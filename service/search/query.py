@@ -16,6 +16,7 @@ import numpy.typing as npt
 from index.filters import Filter
 from service.embedding.pipeline import Crop
 from service.errors import InvalidRequest
+from service.search.limits import DEFAULT_RESULTS
 
 Vector = npt.NDArray[np.float32]
 
@@ -58,7 +59,7 @@ class Query:
     """score_threshold: −1…1; None: the collection's, or else the model's. group_by: metadata key, best item a value."""
 
     by: ByPicture | ById | ByVector | ByExamples
-    limit: int = 10
+    limit: int = DEFAULT_RESULTS
     offset: int = 0
     score_threshold: float | None = None
     filter: Filter | None = None

@@ -18,6 +18,7 @@ from service.http import schemas
 from service.http.routing import PROBLEM, Direct, Loaded
 from service.http.wire import json_response
 from service.metrics import CONTENT_TYPE
+from service.search.limits import MAX_BATCH, MAX_RESULTS
 
 router = APIRouter(tags=["system"], responses=PROBLEM, route_class=Direct)
 
@@ -60,7 +61,6 @@ async def metrics(runtime: Loaded) -> Response:
 async def info(runtime: Loaded) -> Response:
     """Versions, models, the providers really in use, limits."""
     settings = runtime.settings
-    fields = schemas.SearchFields.model_fields["limit"]
     return json_response(
         {
             "name": "lookalike",
@@ -75,8 +75,8 @@ async def info(runtime: Loaded) -> Response:
                 "max_pixels": settings.max_pixels,
                 "max_side": Limits().max_side,
                 "queue_limit": settings.queue_limit,
-                "limit": next(each.le for each in fields.metadata if hasattr(each, "le")),
-                "batch_queries": 32,
+                "limit": MAX_RESULTS,
+                "batch_queries": MAX_BATCH,
             },
         }
     )

@@ -1,0 +1,11 @@
+"""What one search may ask for: each limit in one place, for HTTP and the command line alike."""
+
+from __future__ import annotations
+
+DEFAULT_RESULTS = 10
+MAX_RESULTS = 100
+MAX_OFFSET = 10_000
+# Ids of liked items in one query, and likewise of disliked ones.
+MAX_EXAMPLES = 100
+# Queries, or pictures to embed, in one request.
+MAX_BATCH = 32
