@@ -56,6 +56,7 @@ ROOMS: dict[str, set[str]] = {
     "service.metrics": {"index.types"},
     "service.owner": set(),
     "service.settings": {"service.errors"},
+    "service.upkeep": {"index.types"},
     "service.threads": set(),
     "service.embedding": {"models", "index.types", "index.errors", *LEAVES},
     "service.search": {"index", "service.embedding", *LEAVES},
@@ -70,6 +71,7 @@ ROOMS: dict[str, set[str]] = {
         "service.imports",
         "service.sample",
         "service.runtime",
+        "service.upkeep",
         *LEAVES,
     },
     "service.cli": {"index", "models", "service"},
@@ -105,13 +107,6 @@ DEBT: dict[str, set[str]] = {
         "onnx",
     },
     "models.runtimes.onnxruntime": {"models.backbones.resnet50.graph"},
-    "service.imports.background": {
-        "service.cli.terminal",
-        "service.runtime",
-        "service.sample.things",
-    },
-    "service.imports.put": {"service.runtime"},
-    "service.imports.targets": {"service.cli.client", "service.runtime", "service.sample.things"},
 }
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 import typer
 
 from service.cli.options import INTERRUPTED, CollectionOption, DataDir, Json, run_async, settings_for
-from service.cli.terminal import Gauge, Meter, err, one_line, out, print_json
+from service.cli.terminal import Gauge, Meter, err, out, print_json
 from service.cli.upkeep import whole
+from service.imports.sources.names import one_line
 
 if TYPE_CHECKING:
     import asyncio
 
-    from service.imports.engine import Tally
+    from service.cli.client import Service
+    from service.embedding.loaded import Model
     from service.imports.sources.folder import Plan
+    from service.imports.tally import Tally
+    from service.imports.target import Target
     from service.settings import Settings
 
 VECTOR_FILES = (".npy", ".parquet")
@@ -76,20 +81,50 @@ async def _run(settings: Settings, plan: Plan, collection: str, meter: Meter) ->
 
     from service.cli.client import open_service
     from service.imports import engine
-    from service.imports.targets import make_room, open_target
 
     async with open_service(settings) as service:
-        target = await open_target(service, collection)
-        if plan.sources and await make_room(service.api, collection):
+        target, gave_way = await _target(service, collection, found=bool(plan.paths))
+        if gave_way:
             err().print("the sample pictures make room for yours")
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         # The first Ctrl-C lets pictures under way finish; the second one does not wait.
         loop.add_signal_handler(signal.SIGINT, _stop_once, loop, stop)
         try:
-            return await engine.run(plan.sources, target, bad=plan.bad, on_progress=meter, stop=stop)
+            return await engine.run(
+                plan.sources(), target, total=len(plan.paths), bad=plan.bad, on_progress=meter, stop=stop
+            )
         finally:
             loop.remove_signal_handler(signal.SIGINT)
+
+
+async def _target(service: Service, collection: str, *, found: bool) -> tuple[Target, bool]:
+    """Where the pictures go, and whether the sample gave way to them; the collection is made where there is none.
+
+    found: whether there are any. Raises RequestFailed, ModelMismatch.
+    """
+    await service.api.call("PUT", f"/v1/collections/{quote(collection, safe='')}")
+    runtime = service.runtime
+    if runtime is None:
+        from service.cli.server_target import ServerTarget
+
+        gave_way = False
+        if found:
+            answer = await service.api.call("POST", "/admin/give-way", json={"collection": collection})
+            gave_way = bool(answer["gave_way"])
+        return await ServerTarget.open(service.api, collection), gave_way
+
+    from service.imports.catalogue_target import CatalogueTarget
+    from service.sample.presence import give_way
+
+    gave_way = False
+    if found:
+        gave_way = await runtime.write(give_way, runtime.catalogue, collection, runtime.model.record)
+    limit = runtime.settings.max_upload_bytes
+    target = await CatalogueTarget.open(
+        runtime.collection(collection), runtime.pipeline, runtime.threads, max_bytes=limit
+    )
+    return target, gave_way
 
 
 def _stop_once(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -122,11 +157,11 @@ def _show(tally: Tally, ignored: int, collection: str) -> None:
 def _import_vectors(
     settings: Settings, source: Path, collection: str, ids: Path | None, model: str | None, json: bool
 ) -> None:
-    from service.imports import upkeep
+    from service.imports.vector_import import import_vectors
 
     file, named = source.absolute(), None if ids is None else ids.absolute()
 
-    def default() -> upkeep.Model:
+    def default() -> Model:
         from models import artefact
 
         precision = artefact.resolve_precision(settings.precision, settings.device)
@@ -136,7 +171,7 @@ def _import_vectors(
     with Gauge(err(), "importing", quiet=json) as gauge:
         done = whole(
             settings,
-            lambda catalogue: upkeep.import_vectors(
+            lambda catalogue: import_vectors(
                 catalogue, file, collection, ids=named, default=default, foreign=model, progress=gauge
             ),
             "/admin/vectors",

@@ -49,13 +49,13 @@ def serve(
     if images is not None and not images.is_dir():
         raise FolderError(f"{images} is not a folder" if images.exists() else f"{images} does not exist")
 
+    from service.http.background import import_folder
     from service.http.server import serve as run
-    from service.imports import background
     from service.sample.fill import fill
 
     hooks: list[Callable[[Runtime], Awaitable[None]]] = []
     if images is not None:
-        hooks.append(partial(background.import_folder, root=images, collection=collection))
+        hooks.append(partial(import_folder, root=images, collection=collection))
     elif sample:
         hooks.append(fill)
     run(settings, background=hooks, warnings=warnings)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-    from service.imports.engine import Tally
+    from service.imports.tally import Tally
 
 # Into a pipe or a file nothing is cut to a terminal's width.
 WIDE = 200
@@ -69,11 +69,6 @@ def inline(metadata: Mapping[str, Any]) -> str:
     return "  ".join(
         f"[dim]{escape(str(key))}[/] {escape(str(value))}" for key, value in metadata.items() if value != ""
     )
-
-
-def one_line(text: str) -> str:
-    """Text with its line breaks and control characters spelt out."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def bar(score: float, width: int = 10) -> str:

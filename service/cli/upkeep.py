@@ -57,7 +57,7 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
 
     from rich.markup import escape
 
-    from service.imports import upkeep
+    from service import upkeep
 
     with err().status("reading everything"):
         report = whole(settings, upkeep.verify, "/admin/verify", {})
@@ -85,7 +85,7 @@ def create(
     """
     settings = settings_for(data_dir=data_dir)
 
-    from service.imports import upkeep
+    from service import upkeep
 
     target = file.absolute()
     with Gauge(err(), "writing", quiet=json) as gauge:

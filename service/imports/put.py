@@ -10,9 +10,11 @@ import orjson
 from index.errors import ItemNotFound
 from index.limits import MAX_METADATA
 from index.types import Collection, Entry, Item, Written
-from service.embedding.pipeline import digest
+from service.embedding.pipeline import Pipeline, digest
 from service.errors import InvalidRequest
-from service.runtime import Runtime
+from service.imports.rule import Action, stored_of, upsert
+from service.metrics import Metrics
+from service.threads import Threads
 
 
 def metadata_of(text: str) -> Mapping[str, Any]:
@@ -40,42 +42,41 @@ def checked_size(metadata: Mapping[str, Any]) -> None:
 
 
 async def put_item(
-    runtime: Runtime,
     collection: Collection,
     id: str,
     data: bytes,
     metadata: Mapping[str, Any],
     *,
+    pipeline: Pipeline,
+    threads: Threads,
+    metrics: Metrics,
     deadline: float = float("inf"),
 ) -> Written:
-    """Creates or replaces an item from a picture's bytes; on disk when this returns.
+    """Creates or replaces an item from a picture's bytes; on disk when this returns. deadline: monotonic seconds.
 
-    Raises ImageError, EmbeddingInvalid, ModelMismatch, Overloaded, StorageFull.
+    Raises ImageError, EmbeddingInvalid, ModelMismatch, Unavailable, StorageFull.
     """
     sha256 = await digest(data)
-    standing = await runtime.read(_standing, collection, id)
-    if standing is not None and standing.media is not None and standing.media.sha256 == sha256:
-        if same_json(standing.metadata, metadata):
-            return Written(standing, created=False, changed=False)
-        try:
-            item = await runtime.write(collection.replace_metadata, id, metadata, sha256=sha256)
-            return Written(item, created=False, changed=True)
-        except ItemNotFound:
-            pass  # deleted or replaced since it was read: the picture counts, as if it had come first
-    network = await runtime.pipeline.networks.of_collection(collection)
-    made = await runtime.pipeline.embed(data, network=network, thumbnail=True, deadline=deadline, sha256=sha256)
+    item = await threads.read(_item, collection, id)
+    if item is not None:
+        action = upsert(stored_of(item), sha256, metadata).action
+        if action is Action.KEEP:
+            return Written(item, created=False, changed=False)
+        if action is Action.DESCRIBE:
+            try:
+                item = await threads.write(collection.replace_metadata, id, metadata, sha256=sha256)
+                return Written(item, created=False, changed=True)
+            except ItemNotFound:
+                pass  # deleted or replaced since it was read: the picture counts, as if it had come first
+    network = await pipeline.networks.of_collection(collection)
+    made = await pipeline.embed(data, network=network, thumbnail=True, deadline=deadline, sha256=sha256)
     entry = Entry(id, made.vector, metadata, made.media, made.thumbnail, data)
-    with runtime.metrics.stage("write"):
-        (written,) = await runtime.write(collection.upsert, [entry], fingerprint=collection.fingerprint)
+    with metrics.stage("write"):
+        (written,) = await threads.write(collection.upsert, [entry], fingerprint=collection.fingerprint)
     return written
 
 
-def same_json(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two objects are the same JSON; in Python 1, 1.0 and true are equal, to a filter they are not."""
-    return orjson.dumps(one, option=orjson.OPT_SORT_KEYS) == orjson.dumps(other, option=orjson.OPT_SORT_KEYS)
-
-
-def _standing(collection: Collection, id: str) -> Item | None:
+def _item(collection: Collection, id: str) -> Item | None:
     try:
         return collection.get(id)
     except ItemNotFound:

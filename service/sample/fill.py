@@ -12,18 +12,21 @@ import tarfile
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from index.errors import StoreError
-from index.types import Collection
 from models.build.fetch import fetch_npm
 from models.errors import ModelsError, WeightsCorrupt
 from service.errors import ServiceError
-from service.imports.background import import_sources
-from service.imports.sources.folder import Source
+from service.imports.catalogue_target import CatalogueTarget
+from service.imports.logged import run_logged
+from service.imports.sources.folder import read_file
+from service.imports.sources.source import Source
 from service.runtime import DEFAULT, Runtime
-from service.sample.things import are_sample, catalogue
+from service.sample.presence import is_wanted
+from service.sample.things import catalogue
 
 R = TypeVar("R")
 
@@ -58,20 +61,12 @@ def unpack(tarball: Path, into: Path) -> list[Source]:
                 file = into / f"{len(sources)}.webp"
                 with file.open("wb") as target:
                     shutil.copyfileobj(content, target)
-                sources.append(Source(id, str(file), metadata))
+                sources.append(Source(id, metadata, partial(read_file, str(file)), id))
     except (tarfile.TarError, EOFError) as error:
         raise WeightsCorrupt(f"{tarball} cannot be unpacked: {error}") from error
     if wanted:
         raise WeightsCorrupt(f"{tarball} lacks {len(wanted)} of the sample pictures")
     return sorted(sources, key=lambda source: source.id)
-
-
-def is_wanted(collection: Collection) -> bool:
-    """Whether a collection is empty, or holds nothing but a part of the sample: anything else is a person's own."""
-    things = len(catalogue())
-    return collection.count() < things and are_sample(
-        (item.id, item.metadata) for item in collection.scan(limit=things).items
-    )
 
 
 async def fill(runtime: Runtime) -> None:
@@ -95,7 +90,10 @@ async def fill(runtime: Runtime) -> None:
             sources = await asyncio.to_thread(unpack, tarball, Path(scratch))
             if fresh and collection.score_threshold is None:
                 await runtime.write(collection.set_score_threshold, THRESHOLD)
-            await import_sources(runtime, sources, DEFAULT, what="the sample")
+            target = await CatalogueTarget.open(
+                collection, runtime.pipeline, runtime.threads, max_bytes=runtime.settings.max_upload_bytes
+            )
+            await run_logged(sources, target, total=len(sources), what="the sample")
         filled.write_text(f"{PACKAGE} {VERSION}\n")
         # 16 MB that nobody needs again.
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)

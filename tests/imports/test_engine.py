@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.imports.engine import Action, ItemGone, Known, PictureRefused, Tally, joined, judge, run
-from service.imports.sources.folder import Bad, Source, plan
+from service.imports.engine import run
+from service.imports.reader import CHUNK_PICTURES
+from service.imports.rule import Action, Stored, upsert
+from service.imports.sources.folder import plan, read_file
+from service.imports.sources.source import Bad, Source
+from service.imports.tally import Tally
+from service.imports.target import ItemGone, PictureRefused
 
 metadata = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2) | st.text(max_size=2))
 
@@ -27,10 +33,13 @@ class Memory:
         self.items: dict[str, tuple[bytes, dict[str, Any]]] = {}
         self.embedded = 0
         self.finished = 0
+        self.asked: list[list[str]] = []
         self.room = room
 
-    async def known(self) -> dict[str, Known]:
-        return {id: Known(hashlib.sha256(data).hexdigest(), kept) for id, (data, kept) in self.items.items()}
+    async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
+        self.asked.append(list(ids))
+        there = {id: self.items[id] for id in ids if id in self.items}
+        return {id: Stored(hashlib.sha256(data).hexdigest(), kept) for id, (data, kept) in there.items()}
 
     async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
         assert sha256 == hashlib.sha256(data).hexdigest()
@@ -42,11 +51,10 @@ class Memory:
         self.embedded += 1
         self.items[id] = (data, dict(metadata))
 
-    async def describe(self, id: str, metadata: Mapping[str, Any]) -> None:
-        if id not in self.items:
+    async def describe(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+        if id not in self.items or self.items[id][0] != data:
             raise ItemGone(id)
-        data, kept = self.items[id]
-        self.items[id] = (data, {**kept, **metadata})
+        self.items[id] = (data, dict(metadata))
 
     async def finish(self) -> None:
         self.finished += 1
@@ -55,11 +63,15 @@ class Memory:
 def folder(root: Path, **contents: bytes) -> list[Source]:
     for name, content in contents.items():
         (root / f"{name}.jpg").write_bytes(content)
-    return plan(root).sources
+    return list(plan(root).sources())
+
+
+def bytes_of(number: int, limit: int) -> bytes:
+    return b"%d" % number
 
 
 def imported(sources: list[Source], target: Memory, **options: Any) -> Tally:
-    return asyncio.run(run(sources, target, **options))
+    return asyncio.run(run(sources, target, total=len(sources), **options))
 
 
 def test_a_second_import_embeds_only_what_is_new_or_changed(tmp_path: Path) -> None:
@@ -75,7 +87,7 @@ def test_a_second_import_embeds_only_what_is_new_or_changed(tmp_path: Path) -> N
 def test_bad_files_are_told_by_name_and_the_rest_is_imported(tmp_path: Path) -> None:
     target = Memory()
     sources = folder(tmp_path, a=b"1", b=b"bad", c=b"x" * 1001, d=b"4")
-    sources.append(Source("gone", str(tmp_path / "gone.jpg"), {"path": "gone.jpg"}))
+    sources.append(Source("gone", {}, partial(read_file, str(tmp_path / "gone.jpg")), "gone.jpg"))
     tally = imported(sources, target, bad=[Bad("z.png", "clashes")])
     assert sorted(target.items) == ["a", "d"]
     assert [row.path for row in tally.bad] == ["b.jpg", "c.jpg", "gone.jpg", "z.png"]
@@ -110,10 +122,10 @@ def test_metadata_alone_is_corrected_without_an_embedding(tmp_path: Path) -> Non
 
 def test_an_item_deleted_meanwhile_is_embedded_again(tmp_path: Path) -> None:
     class Deleting(Memory):
-        async def known(self) -> dict[str, Known]:
-            stood = await super().known()
+        async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
+            stored = await super().known(ids)
             self.items.clear()
-            return stood
+            return stored
 
     target = Deleting()
     target.items["a"] = (b"1", {"own": True})
@@ -125,7 +137,8 @@ def test_an_item_deleted_meanwhile_is_embedded_again(tmp_path: Path) -> None:
     ("stored", "wanted"), [(True, 1), (0, False), ([1], [True]), ({"a": 1}, {"a": True}), (1, "1")]
 )
 def test_values_that_only_python_takes_for_equal_are_changes(stored: Any, wanted: Any) -> None:
-    assert judge(Known("s", {"v": stored}), "s", {"v": wanted}) is Action.DESCRIBE
+    for merge in (False, True):
+        assert upsert(Stored("s", {"v": stored}), "s", {"v": wanted}, merge=merge).action is Action.DESCRIBE
 
 
 def test_a_stopped_import_keeps_what_is_done_and_the_next_run_does_the_rest(tmp_path: Path) -> None:
@@ -134,7 +147,12 @@ def test_a_stopped_import_keeps_what_is_done_and_the_next_run_does_the_rest(tmp_
 
     async def stopped() -> Tally:
         stop = asyncio.Event()
-        return await run(sources, target, on_progress=lambda tally: stop.set() if tally.done == 4 else None, stop=stop)
+
+        def progress(tally: Tally) -> None:
+            if tally.done == 4:
+                stop.set()
+
+        return await run(sources, target, total=10, on_progress=progress, stop=stop)
 
     tally = asyncio.run(stopped())
     assert tally.interrupted
@@ -163,18 +181,46 @@ def test_the_summary_a_program_reads_adds_up(tmp_path: Path) -> None:
     assert summary["errors"] == [{"path": "b.jpg", "reason": "no picture"}]
 
 
-@given(metadata, metadata, st.sampled_from(["same", "other"]))
+def test_what_is_stored_is_asked_for_by_the_chunk_and_never_as_a_whole(tmp_path: Path) -> None:
+    target = Memory()
+    target.items = {f"other{n}": (b"x", {}) for n in range(1000)}
+    sources = folder(tmp_path, **{f"p{n:03}": b"%d" % n for n in range(50)})
+    assert imported(sources, target).created == 50
+    assert max(map(len, target.asked)) <= CHUNK_PICTURES
+    assert [id for ids in target.asked for id in ids] == [source.id for source in sources]
+
+
+def test_sources_are_taken_only_a_little_ahead_of_what_is_written() -> None:
+    taken = 0
+    ahead: list[int] = []
+
+    def endless() -> Iterator[Source]:
+        nonlocal taken
+        for number in range(2000):
+            taken += 1
+            yield Source(f"p{number}", {}, partial(bytes_of, number), f"p{number}")
+
+    def progress(tally: Tally) -> None:
+        ahead.append(taken - tally.handled)
+
+    assert asyncio.run(run(endless(), Memory(), total=2000, on_progress=progress)).created == 2000
+    assert max(ahead) <= 3 * CHUNK_PICTURES
+
+
+@given(metadata, metadata, st.sampled_from(["same", "other"]), st.booleans())
 def test_a_picture_is_embedded_exactly_when_its_bytes_are_new(
-    stored: dict[str, Any], wanted: dict[str, Any], sha256: str
+    stored: dict[str, Any], wanted: dict[str, Any], sha256: str, merge: bool
 ) -> None:
-    action = judge(Known("same", stored), sha256, wanted)
-    assert (action is Action.EMBED) == (sha256 == "other")
-    if action is Action.KEEP:
-        assert joined(Known("same", stored), wanted) == stored
-    assert judge(None, sha256, wanted) is Action.EMBED
-    assert judge(Known(None, stored), sha256, wanted) is Action.EMBED
+    write = upsert(Stored("same", stored), sha256, wanted, merge=merge)
+    assert (write.action is Action.EMBED) == (sha256 == "other")
+    assert write.metadata == ({**stored, **wanted} if merge else wanted)
+    if write.action is Action.KEEP:
+        assert write.metadata == stored
+    assert upsert(None, sha256, wanted, merge=merge).action is Action.EMBED
+    assert upsert(Stored(None, stored), sha256, wanted, merge=merge).action is Action.EMBED
 
 
-@given(metadata, metadata)
-def test_after_an_import_the_same_picture_is_kept(stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    assert judge(Known("s", joined(Known("s", stored), wanted)), "s", wanted) is Action.KEEP
+@given(metadata, metadata, st.booleans())
+def test_what_was_written_is_kept_the_next_time(stored: dict[str, Any], wanted: dict[str, Any], merge: bool) -> None:
+    written = upsert(Stored("s", stored), "s", wanted, merge=merge).metadata
+    assert upsert(Stored("s", written), "s", wanted, merge=merge).action is Action.KEEP

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.imports.sources.folder import MAX_ID, FolderError, assign, id_of, looks_like_picture, plan
+from service.imports.sources.folder import FolderError, assign, looks_like_picture, plan
+from service.imports.sources.names import MAX_ID, id_of
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=60)
@@ -24,7 +25,7 @@ def write(root: Path, *paths: str, content: bytes = JPEG) -> None:
 
 
 def ids(root: Path) -> list[str]:
-    return [source.id for source in plan(root).sources]
+    return [source.id for source in plan(root).sources()]
 
 
 @pytest.mark.parametrize(
@@ -53,9 +54,9 @@ def test_every_path_gets_a_valid_id(path: str) -> None:
 @given(st.lists(paths, max_size=20, unique=True))
 def test_a_plan_gives_every_picture_an_id_of_its_own_or_names_the_clash(found: list[str]) -> None:
     planned = assign(found, root="/r")
-    given_ids = [source.id for source in planned.sources]
+    given_ids = [source.id for source in planned.sources()]
     assert len(set(given_ids)) == len(given_ids)
-    assert len(planned.sources) + len(planned.bad) == len(found)
+    assert len(planned.paths) + len(planned.bad) == len(found)
     assert assign(reversed(found), root="/r") == planned
 
 
@@ -74,14 +75,14 @@ def test_a_name_gives_one_id_however_the_system_spells_its_accents() -> None:
 def test_of_two_files_with_one_id_the_second_is_bad_and_told_why(tmp_path: Path) -> None:
     write(tmp_path, "a b.jpg", "a_b.jpg", "c.jpg", "c.png")
     planned = plan(tmp_path)
-    assert [source.metadata["path"] for source in planned.sources] == ["a b.jpg", "c.jpg"]
+    assert [source.metadata["path"] for source in planned.sources()] == ["a b.jpg", "c.jpg"]
     assert [row.path for row in planned.bad] == ["a_b.jpg", "c.png"]
     assert "a b.jpg already has" in planned.bad[0].reason
 
 
 def test_metadata_says_where_a_picture_was(tmp_path: Path) -> None:
     write(tmp_path, "top.jpg", "a/b/deep.jpg")
-    assert [source.metadata for source in plan(tmp_path).sources] == [
+    assert [source.metadata for source in plan(tmp_path).sources()] == [
         {"path": "a/b/deep.jpg", "folder": "a/b"},
         {"path": "top.jpg", "folder": ""},
     ]
@@ -93,7 +94,7 @@ def test_pictures_are_found_by_name_or_by_content_and_the_rest_is_counted(tmp_pa
     write(tmp_path, "notes.txt", "table.csv", "short", content=b"no")
     write(tmp_path, ".hidden.jpg", ".thumbnails/x.jpg", "._a.jpg")
     planned = plan(tmp_path)
-    assert [source.id for source in planned.sources] == [
+    assert [source.id for source in planned.sources()] == [
         "a", "jpeg-named-dat", "jpeg-without-extension", "named-jpeg-but-text",
     ]  # fmt: skip
     assert (planned.ignored, planned.bad) == (3, [])
@@ -117,23 +118,23 @@ def test_a_link_to_a_folder_elsewhere_is_followed_once(tmp_path: Path) -> None:
 def test_a_catalogue_inside_the_folder_is_not_imported_into_itself(tmp_path: Path) -> None:
     write(tmp_path, "photo.jpg", "data/originals/ab/abcdef", "sub/data/kept.jpg")
     planned = plan(tmp_path, leave_out=(tmp_path / "data", tmp_path / "nowhere"))
-    assert [source.id for source in planned.sources] == ["photo", "sub:data:kept"]
+    assert [source.id for source in planned.sources()] == ["photo", "sub:data:kept"]
 
 
 def test_a_broken_link_named_as_a_picture_is_bad_and_a_pipe_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe.jpg")
     planned = plan(tmp_path)
-    assert planned.sources == []
+    assert planned.paths == []
     assert [row.path for row in planned.bad] == ["gone.jpg"]
     assert planned.ignored == 1
 
 
 def test_a_name_that_is_no_utf8_can_still_be_imported(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.jpg")).write_bytes(JPEG)
-    (source,) = plan(tmp_path).sources
+    (source,) = plan(tmp_path).sources()
     assert (source.id, source.metadata["path"]) == ("caf_", "caf\ufffd.jpg")
-    assert Path(source.file).read_bytes() == JPEG
+    assert source.read(1000) == JPEG
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -142,7 +143,7 @@ def test_a_folder_that_cannot_be_read_is_bad_and_the_rest_goes_on(tmp_path: Path
     (tmp_path / "shut").chmod(0)
     planned = plan(tmp_path)
     (tmp_path / "shut").chmod(0o700)
-    assert [source.id for source in planned.sources] == ["open:y"]
+    assert [source.id for source in planned.sources()] == ["open:y"]
     assert [row.path for row in planned.bad] == ["shut"]
 
 

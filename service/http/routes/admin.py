@@ -11,12 +11,15 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from index.errors import StoreError
+from service import upkeep
 from service.http.problems import Problem, problem_of
 from service.http.routing import Direct, Loaded, read_json
 from service.http.wire import json_response
-from service.imports import upkeep
+from service.imports.catalogue_target import known
 from service.imports.sources.vectors import VectorFileError
+from service.imports.vector_import import import_vectors
 from service.runtime import Runtime
+from service.sample.presence import give_way
 
 
 def holder(request: Request) -> None:
@@ -50,6 +53,15 @@ class VectorsRequest(Strict):
     foreign: str | None = None
 
 
+class KnownRequest(Strict):
+    collection: str
+    ids: list[str]
+
+
+class GiveWayRequest(Strict):
+    collection: str
+
+
 @router.post("/snapshot")
 async def snapshot(request: Request, runtime: Loaded) -> Response:
     """Writes a snapshot to a path of this machine."""
@@ -73,7 +85,7 @@ async def vectors(request: Request, runtime: Loaded) -> Response:
     asked = await read_json(request, VectorsRequest)
     return await _done(
         runtime,
-        lambda: upkeep.import_vectors(
+        lambda: import_vectors(
             runtime.catalogue,
             Path(asked.file),
             asked.collection,
@@ -82,6 +94,25 @@ async def vectors(request: Request, runtime: Loaded) -> Response:
             default=lambda: runtime.model.record,
         ),
     )
+
+
+@router.post("/known")
+async def known_items(request: Request, runtime: Loaded) -> Response:
+    """What a collection holds under some ids: sha256 (null for an imported vector) and metadata, by id."""
+    holder(request)
+    asked = await read_json(request, KnownRequest)
+    found = await runtime.read(known, runtime.collection(asked.collection), asked.ids)
+    items = {id: {"sha256": stored.sha256, "metadata": stored.metadata} for id, stored in found.items()}
+    return json_response({"items": items})
+
+
+@router.post("/give-way")
+async def give_way_to_pictures(request: Request, runtime: Loaded) -> Response:
+    """The sample gives way to a person's own pictures; says whether it was there."""
+    holder(request)
+    asked = await read_json(request, GiveWayRequest)
+    gave_way = await runtime.write(give_way, runtime.catalogue, asked.collection, runtime.model.record)
+    return json_response({"gave_way": gave_way})
 
 
 async def _done(runtime: Runtime, work: Callable[[], dict[str, Any]]) -> Response:

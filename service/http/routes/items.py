@@ -76,7 +76,16 @@ async def put(collection: Named, id: ItemPath, request: Request, runtime: Loaded
         data, fields = await read_picture(request, ("metadata",), room, raw=False)
         metadata = metadata_of(fields.get("metadata", "{}"))
         with admission.place():
-            work = put_item(runtime, collection, id, data, metadata, deadline=until)
+            work = put_item(
+                collection,
+                id,
+                data,
+                metadata,
+                pipeline=runtime.pipeline,
+                threads=runtime.threads,
+                metrics=runtime.metrics,
+                deadline=until,
+            )
             written = await while_connected(request.receive, work)
     return json_response(item_json(written.item), 201 if written.created else 200)
 

@@ -5,22 +5,20 @@ The same folder gives the same plan on every run, so an import can be repeated.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import stat
-import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from service.imports.sources.names import id_of, readable
+from service.imports.sources.source import Bad, Source, Unreadable, too_large
 
 # Files with these names are meant to be pictures: one that is none, or of a kind not accepted, is told as bad.
 PICTURE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
 )
-MAX_ID = 128
-_FOREIGN = re.compile(r"[^A-Za-z0-9._:@-]")
 
 
 class FolderError(Exception):
@@ -28,29 +26,24 @@ class FolderError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A picture to import: its id, where its bytes are, and the metadata it gets."""
-
-    id: str
-    file: str
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Bad:
-    """A file that was not imported. path: below the root; reason: one line."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """What a folder holds. sources: in path order, ids distinct; bad: what already fails; ignored: other files."""
+    """What a folder holds. paths: pictures in path order, ids distinct; bad: what already fails; ignored: other files.
 
-    sources: list[Source]
+    Paths are below `root`, with `/`, as the operating system names them (undecodable bytes as surrogates).
+    """
+
+    root: str
+    paths: list[str]
     bad: list[Bad]
     ignored: int
+
+    def sources(self) -> Iterator[Source]:
+        """The pictures, made one by one as they are asked for."""
+        for path in self.paths:
+            shown = readable(path)
+            folder = shown.rpartition("/")[0]
+            file = os.path.join(self.root, path)  # noqa: PTH118 (a Path per picture buys nothing)
+            yield Source(id_of(path), {"path": shown, "folder": folder}, partial(read_file, file), shown)
 
 
 def plan(root: Path, *, leave_out: Sequence[Path] = ()) -> Plan:
@@ -62,46 +55,34 @@ def plan(root: Path, *, leave_out: Sequence[Path] = ()) -> Plan:
     walk.run()
     assigned = assign(walk.pictures, root=str(root))
     bad = sorted((*walk.bad, *assigned.bad), key=lambda row: row.path)
-    return Plan(assigned.sources, bad, walk.ignored)
+    return Plan(assigned.root, assigned.paths, bad, walk.ignored)
 
 
 def assign(paths: Iterable[str], *, root: str) -> Plan:
-    """Gives every picture its id and metadata, in path order; of two with the same id the first takes it.
-
-    paths: below `root`, with `/`, as the operating system names them (undecodable bytes as surrogates).
-    """
-    sources: list[Source] = []
+    """A plan of these paths below `root`, in path order; of two with the same id the first takes it."""
+    kept: list[str] = []
     bad: list[Bad] = []
     taken: dict[str, str] = {}
     for path in sorted(paths, key=os.fsencode):
-        id, shown = id_of(path), readable(path)
+        id = id_of(path)
         if id in taken:
-            bad.append(Bad(shown, f"would get the id {id}, which {taken[id]} already has: rename one of them"))
+            reason = f"would get the id {id}, which {readable(taken[id])} already has: rename one of them"
+            bad.append(Bad(readable(path), reason))
             continue
-        taken[id] = shown
-        parent = str(PurePosixPath(shown).parent)
-        folder = "" if parent == "." else parent
-        sources.append(Source(id, os.path.join(root, path), {"path": shown, "folder": folder}))  # noqa: PTH118
-    return Plan(sources, bad, 0)
+        taken[id] = path
+        kept.append(path)
+    return Plan(root, kept, bad, 0)
 
 
-def id_of(path: str) -> str:
-    """The id of a file by its path below the root: without extension, `/` → `:`, other foreign characters → `_`.
-
-    An id has 1–128 characters; of a longer one the end is replaced by a hash of the whole path, so it stays its own.
-    """
-    whole = unicodedata.normalize("NFC", path)  # macOS spells é in two characters, Linux in one: one id for both
-    stem, _ = os.path.splitext(whole)  # noqa: PTH122 (pathlib would swallow "./" and "//")
-    id = _FOREIGN.sub("_", stem.replace("/", ":"))
-    if len(id) > MAX_ID:
-        digest = hashlib.sha256(os.fsencode(whole)).hexdigest()[:16]
-        id = f"{id[: MAX_ID - 17]}-{digest}"
-    return "_" * max(1, len(id)) if id in ("", ".", "..") else id
-
-
-def readable(path: str) -> str:
-    """A path as text that JSON can carry: bytes that are no UTF-8 become U+FFFD."""
-    return os.fsencode(path).decode("utf-8", "replace")
+def read_file(file: str, max_bytes: int) -> bytes:
+    """A file's bytes. Raises Unreadable, also where there are more than `max_bytes`."""
+    try:
+        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 (a Path per picture buys nothing)
+            if os.fstat(opened.fileno()).st_size > max_bytes:
+                raise too_large(max_bytes)
+            return opened.read()
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror or error}") from None
 
 
 def looks_like_picture(head: bytes) -> bool:

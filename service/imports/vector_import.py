@@ -1,11 +1,10 @@
-"""Work on a whole catalogue, the same whether a command owns the directory or asks its server: JSON-ready answers."""
+"""An import of ready vectors from a file, in blocks: each is whole or absent, the next is read while it is written."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,9 @@ from index.errors import CollectionNotFound
 from index.types import Catalogue
 from service.imports.sources.vectors import Block, VectorFileError, open_vectors
 
-# Rows, or bytes, done and in all.
+# Rows done and in all.
 Progress = Callable[[int, int], None]
 Model = Mapping[str, Any]
-
-
-def snapshot(catalogue: Catalogue, file: Path, *, force: bool, progress: Progress | None = None) -> dict[str, Any]:
-    """Writes a snapshot; what it holds. Raises SnapshotExists, StorageFull, StoreCorrupt, OSError."""
-    return {"file": str(file), **asdict(catalogue.snapshot(file, force=force, progress=progress))}
-
-
-def verify(catalogue: Catalogue) -> dict[str, Any]:
-    """Checks everything; `findings` is empty when all is well."""
-    began = time.monotonic()
-    items = sum(info.count for info in catalogue.infos())
-    findings = [{"subject": each.subject, "problem": each.problem} for each in catalogue.verify()]
-    return {"items": items, "findings": findings, "seconds": round(time.monotonic() - began, 3)}
 
 
 def import_vectors(

@@ -1,0 +1,57 @@
+"""The target beside a running server: every picture is PUT there, and the server embeds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from service.cli.client import Api, RequestFailed
+from service.imports.rule import Stored
+from service.imports.target import PictureRefused
+
+# Problems that a picture is to blame for; any other ends the import.
+PICTURE_PROBLEMS = frozenset(
+    ("unsupported-image", "image-undecodable", "image-too-large", "content-too-large", "invalid-request")
+)
+
+
+class ServerTarget:
+    """`Target` over HTTP. Made by `open`."""
+
+    lanes = 8
+
+    def __init__(self, api: Api, collection: str, max_bytes: int) -> None:
+        self._api = api
+        self._collection = collection
+        self.max_bytes = max_bytes
+
+    @classmethod
+    async def open(cls, api: Api, collection: str) -> ServerTarget:
+        """Asks the server for its limit. Raises RequestFailed."""
+        info = await api.call("GET", "/v1/info")
+        return cls(api, collection, int(info["limits"]["max_upload_bytes"]))
+
+    async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
+        asked = {"collection": self._collection, "ids": list(ids)}
+        found = await self._api.call("POST", "/admin/known", json=asked)
+        return {id: Stored(each["sha256"], each["metadata"]) for id, each in found["items"].items()}
+
+    async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+        path = f"/v1/collections/{self._collection}/items/{quote(id)}"
+        form = {"metadata": orjson.dumps(metadata).decode()}
+        try:
+            await self._api.call("PUT", path, files={"image": ("image", data)}, data=form)
+        except RequestFailed as error:
+            if error.slug in PICTURE_PROBLEMS:
+                raise PictureRefused(str(error)) from None
+            raise
+
+    async def describe(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+        # The server embeds nothing where the picture is the same, and knows best whether it still is.
+        await self.put(id, data, sha256, metadata)
+
+    async def finish(self) -> None:
+        return None

@@ -1,0 +1,36 @@
+"""Importing a folder beside the answering server: people's pictures go first, and trouble is one log line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from index.errors import StoreError
+from models.errors import ModelsError
+from service.errors import ServiceError
+from service.imports.catalogue_target import CatalogueTarget
+from service.imports.logged import run_logged
+from service.imports.sources import folder
+from service.imports.sources.folder import FolderError
+from service.runtime import Runtime
+from service.sample.presence import give_way
+
+log = logging.getLogger("lookalike.import")
+
+
+async def import_folder(runtime: Runtime, *, root: Path, collection: str) -> None:
+    """Imports a folder into a collection, which is made where there is none."""
+    try:
+        plan = await asyncio.to_thread(folder.plan, root, leave_out=(runtime.settings.data_dir,))
+        found, _ = await runtime.write(runtime.create_collection, collection)
+        if plan.paths:
+            gave_way = await runtime.write(give_way, runtime.catalogue, collection, runtime.model.record)
+            if gave_way:
+                log.info("the sample makes room for %s", root)
+        target = await CatalogueTarget.open(
+            found, runtime.pipeline, runtime.threads, max_bytes=runtime.settings.max_upload_bytes
+        )
+        await run_logged(plan.sources(), target, total=len(plan.paths), what=str(root), bad=plan.bad)
+    except (FolderError, ModelsError, StoreError, ServiceError) as error:
+        log.error("importing %s stopped: %s", root, error)

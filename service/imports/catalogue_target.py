@@ -1,0 +1,83 @@
+"""The target inside a process that owns the catalogue: it embeds here and writes batches, each in one transaction.
+
+A batch is whole or absent, so a process that is killed leaves nothing half-written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from index.errors import ItemNotFound
+from index.types import Collection, Entry
+from models.errors import EmbeddingInvalid, ImageError
+from service.embedding.loaded import LoadedModel
+from service.embedding.pipeline import Pipeline
+from service.imports.rule import Stored, stored_of
+from service.imports.target import ItemGone, PictureRefused
+from service.threads import Threads
+
+# One transaction for so many pictures, so many bytes, or so many seconds of work, whichever comes first.
+BATCH_ITEMS = 64
+BATCH_BYTES = 32 * 2**20
+BATCH_SECONDS = 1.0
+
+
+class CatalogueTarget:
+    """`Target` over a collection of this process. Made by `open`."""
+
+    def __init__(
+        self, collection: Collection, network: LoadedModel, pipeline: Pipeline, threads: Threads, max_bytes: int
+    ) -> None:
+        self._collection = collection
+        self._network = network
+        self._pipeline = pipeline
+        self._threads = threads
+        self._waiting: list[Entry] = []
+        self._bytes = 0
+        self._since = time.monotonic()
+        self.lanes = pipeline.concurrency
+        self.max_bytes = max_bytes
+
+    @classmethod
+    async def open(cls, collection: Collection, pipeline: Pipeline, threads: Threads, *, max_bytes: int) -> Self:
+        """Loads the collection's model where it is not loaded. max_bytes: of one picture. Raises ModelMismatch."""
+        return cls(collection, await pipeline.networks.of_collection(collection), pipeline, threads, max_bytes)
+
+    async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
+        return await self._threads.read(known, self._collection, ids)
+
+    async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+        try:
+            made = await self._pipeline.embed(data, network=self._network, thumbnail=True, bulk=True, sha256=sha256)
+        except (ImageError, EmbeddingInvalid) as error:
+            raise PictureRefused(str(error)) from None
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.append(Entry(id, made.vector, metadata, made.media, made.thumbnail, data))
+        self._bytes += len(data)
+        late = time.monotonic() - self._since >= BATCH_SECONDS
+        if late or len(self._waiting) >= BATCH_ITEMS or self._bytes >= BATCH_BYTES:
+            await self.finish()
+
+    async def describe(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+        try:
+            await self._threads.write(self._collection.replace_metadata, id, metadata, sha256=sha256)
+        except ItemNotFound as error:
+            raise ItemGone(str(error)) from None
+
+    async def finish(self) -> None:
+        batch, self._waiting, self._bytes = self._waiting, [], 0
+        if batch:
+            await self._threads.write(self._collection.upsert, batch, fingerprint=self._collection.fingerprint)
+
+
+def known(collection: Collection, ids: Sequence[str]) -> dict[str, Stored]:
+    """What a collection holds under these ids, by id; those without an item are left out. Blocks."""
+    found: dict[str, Stored] = {}
+    for id in ids:
+        with contextlib.suppress(ItemNotFound):
+            found[id] = stored_of(collection.get(id))
+    return found

@@ -1,0 +1,38 @@
+"""A source: a picture on its way in, whatever it comes from; its bytes are read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class Unreadable(Exception):
+    """A source's bytes cannot be had. One line: why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A picture to import.
+
+    read: given the most bytes a picture may have, returns all of them; blocks; raises Unreadable. name: how a person
+    finds the picture (a path below the root, a line of a file).
+    """
+
+    id: str
+    metadata: Mapping[str, Any]
+    read: Callable[[int], bytes]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A picture that was not imported. path: how a person finds it; reason: one line."""
+
+    path: str
+    reason: str
+
+
+def too_large(limit: int) -> Unreadable:
+    """For a picture of more than `limit` bytes."""
+    return Unreadable(f"larger than {limit / 2**20:.3g} MiB (LOOKALIKE_MAX_UPLOAD_BYTES)")

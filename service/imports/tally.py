@@ -1,0 +1,50 @@
+"""An import's count as it goes, and the summary that a program reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.imports.sources.source import Bad
+
+
+@dataclass(slots=True)
+class Tally:
+    """total: pictures found, bad ones included. seconds: since the import began."""
+
+    total: int
+    created: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    bad: list[Bad] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def done(self) -> int:
+        """Pictures written."""
+        return self.created + self.replaced
+
+    @property
+    def handled(self) -> int:
+        return self.done + self.unchanged + len(self.bad)
+
+    @property
+    def images_per_second(self) -> float:
+        """Pictures written, by the whole time."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary a program reads."""
+        return {
+            "total": self.total,
+            "done": self.done,
+            "created": self.created,
+            "replaced": self.replaced,
+            "unchanged": self.unchanged,
+            "failed": len(self.bad),
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.images_per_second, 2),
+            "interrupted": self.interrupted,
+            "errors": [{"path": bad.path, "reason": bad.reason} for bad in self.bad],
+        }

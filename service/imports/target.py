@@ -1,0 +1,46 @@
+"""Where an import's pictures go: a catalogue that this process owns, or the server that owns it. Same outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from service.imports.rule import Stored
+
+
+class PictureRefused(Exception):
+    """This one picture cannot be imported; the message is the reason, in one line."""
+
+
+class ItemGone(Exception):
+    """The item to describe has been deleted or replaced meanwhile."""
+
+
+class Target(Protocol):
+    """`put` raises PictureRefused for the picture's own fault; any other exception ends the import."""
+
+    @property
+    def lanes(self) -> int:
+        """Pictures that may be under way at once."""
+        ...
+
+    @property
+    def max_bytes(self) -> int:
+        """Of one picture."""
+        ...
+
+    async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
+        """What the collection holds under these ids, by id; those without an item are left out."""
+        ...
+
+    async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+        """Embeds a picture and creates or replaces its item."""
+        ...
+
+    async def describe(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+        """Replaces the metadata of an item that has this picture. Raises ItemGone where it has not, or not any more."""
+        ...
+
+    async def finish(self) -> None:
+        """Returns once everything put so far is on disk."""
+        ...

@@ -1,0 +1,26 @@
+"""Upkeep of a whole catalogue, as JSON-ready answers: the same from a command that owns it and from its server."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from index.types import Catalogue, Progress
+
+
+def snapshot(catalogue: Catalogue, file: Path, *, force: bool, progress: Progress | None = None) -> dict[str, Any]:
+    """Writes a snapshot; what it holds. progress: bytes done, bytes in all.
+
+    Raises SnapshotExists, StorageFull, StoreCorrupt, OSError.
+    """
+    return {"file": str(file), **asdict(catalogue.snapshot(file, force=force, progress=progress))}
+
+
+def verify(catalogue: Catalogue) -> dict[str, Any]:
+    """Checks everything; `findings` is empty when all is well."""
+    began = time.monotonic()
+    items = sum(info.count for info in catalogue.infos())
+    findings = [asdict(each) for each in catalogue.verify()]
+    return {"items": items, "findings": findings, "seconds": round(time.monotonic() - began, 3)}
