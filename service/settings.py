@@ -23,7 +23,6 @@ NOT_YET = {
     "engine": "embedded",
     "milvus_uri": "",
     "fetch_urls": "false",
-    "max_import_bytes": str(4 * 2**30),
     "bootstrap_key_file": "",
 }
 
@@ -47,6 +46,7 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: as many as the process may use")
     cors_origins: str = Field("", description="Comma-separated origins that may call from a browser; * for all")
     max_upload_bytes: int = Field(20 * 2**20, ge=1024, description="Largest body of one request")
+    max_import_bytes: int = Field(4 * 2**30, ge=1024, description="Largest uploaded file to import; it goes to disk")
     max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of one picture, all frames together")
     queue_limit: int = Field(64, ge=1, le=100_000, description="Requests that may wait or run before 503")
     request_timeout: float = Field(30.0, gt=0, description="Seconds from arrival until a waiting request gives up")

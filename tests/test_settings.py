@@ -59,7 +59,7 @@ def test_names_that_kubernetes_injects_are_ignored_with_a_warning(name: str) -> 
 
 
 def test_settings_of_features_to_come_are_taken_at_their_defaults_alone() -> None:
-    load({"LOOKALIKE_FETCH_URLS": "false", "LOOKALIKE_ENGINE": "embedded", "LOOKALIKE_MAX_IMPORT_BYTES": "4294967296"})
+    load({"LOOKALIKE_FETCH_URLS": "false", "LOOKALIKE_ENGINE": "embedded"})
     with pytest.raises(SettingsError, match="LOOKALIKE_ENGINE=milvus is not supported"):
         load({"LOOKALIKE_ENGINE": "milvus"})
 

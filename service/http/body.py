@@ -1,174 +1,182 @@
-"""Reading a request's body: under a byte cap and a time limit, and whole before anything is made of it."""
+"""A request's body: read under a byte cap and at a least pace, whole into memory or part by part to disk."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
 from collections.abc import Collection as AbstractCollection
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TypeVar
 
 import orjson
 from pydantic import BaseModel
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from service.http.admission import Room
-from service.http.problems import Problem, invalid
+from service.http.coding import decoder_of
+from service.http.forms import FormReader
+from service.http.pace import Pace
+from service.http.problems import Problem
 
 M = TypeVar("M", bound=BaseModel)
 
-# More parts than any form of ours has fields; a form of a million tiny parts is refused early.
-MAX_PARTS = 32
-MAX_FIELD_BYTES = 1 << 20
-MAX_HEADER_BYTES = 8192
 # 32 vectors of 2048 dimensions are 65,536 numbers; a million tiny values would hold the event loop for seconds.
 MAX_JSON_VALUES = 150_000
+# Seconds between two looks at how a body comes.
+LOOK = 0.5
+# Bytes that go to disk at once.
+WRITE_BYTES = 2**20
+
+
+def size_text(size: int) -> str:
+    """A number of bytes as people read it, never more than it is: 20971520 → 20.9 MB."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size * 10 // unit / 10:g} {name}"
+    return f"{size} bytes"
 
 
 def too_large(limit: int) -> Problem:
     return Problem(
-        "content-too-large", f"The body is larger than the {limit} bytes allowed here; send a smaller picture"
+        "content-too-large", f"The body is larger than the {size_text(limit)} allowed here; send a smaller file"
     )
 
 
-async def read_body(request: Request, limit: int, seconds: float, room: Room | None = None) -> bytes:
-    """The whole body, counted in `room`. Raises content-too-large, invalid-request (too slow), ClientDisconnect."""
+def too_slow() -> Problem:
+    return Problem("timeout", "The body came too slowly, or stopped; send it again, or a smaller one")
+
+
+async def pieces(request: Request, limit: int, patience: float, room: Room | None = None) -> AsyncIterator[bytes]:
+    """The body's pieces as they arrive, without its content coding: at most `limit` bytes on the wire and decoded.
+
+    patience: seconds that a body may stand still where nobody else needs the room. Raises content-too-large, timeout,
+    unsupported-media-type (a coding), invalid-request (not what the coding says), ClientDisconnect.
+    """
+    decoder = decoder_of(request)
     announced = request.headers.get("content-length")
     if announced is not None and announced.isdigit() and int(announced) > limit:
         raise too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                message = await request.receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > limit:
-                    raise too_large(limit)
-                if room is not None:
-                    room.grow(len(chunk))
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    break
-    except TimeoutError:
-        raise Problem("invalid-request", f"The body did not arrive within {seconds:g} seconds") from None
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-@dataclass(slots=True)
-class Form:
-    """A parsed upload: the file parts and the text fields, each name at most once."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    fields: dict[str, str] = field(default_factory=dict)
-
-
-class _Parts:
-    """Collects what the multipart parser calls back with."""
-
-    def __init__(self, files: AbstractCollection[str], fields: AbstractCollection[str]) -> None:
-        self.form = Form()
-        self.complete = False
-        self._accepted_files = files
-        self._accepted_fields = fields
-        self._parts = 0
-        self._header_name = b""
-        self._header_value = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._name = ""
-        self._data: list[bytes] = []
-        self._size = 0
-
-    def on_part_begin(self) -> None:
-        self._parts += 1
-        if self._parts > MAX_PARTS:
-            raise Problem("invalid-request", f"The form has more than {MAX_PARTS} parts")
-        self._headers = {}
-        self._data = []
-        self._size = 0
-
-    def on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-
-    def on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-
-    def on_header_end(self) -> None:
-        if len(self._header_name) + len(self._header_value) > MAX_HEADER_BYTES:
-            raise Problem("invalid-request", "A part of the form has a header that is too long")
-        self._headers[self._header_name.lower()] = self._header_value
-        self._header_name = self._header_value = b""
-
-    def on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        name = options.get(b"name")
-        if name is None:
-            raise Problem("invalid-request", "A part of the form has no name")
-        self._name = name.decode("utf-8", "replace")
-        if self._name not in self._accepted_files and self._name not in self._accepted_fields:
-            known = ", ".join([*self._accepted_files, *self._accepted_fields])
-            raise Problem(
-                "invalid-request",
-                f"The form has a field that is not known here; known are {known}",
-                errors=[{"field": self._name[:100], "message": "unknown field"}],
-            )
-        if self._name in self.form.files or self._name in self.form.fields:
-            raise invalid(self._name, "given more than once")
-
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._size += end - start
-        if self._name not in self._accepted_files and self._size > MAX_FIELD_BYTES:
-            raise invalid(self._name, f"longer than {MAX_FIELD_BYTES} bytes")
-        self._data.append(data[start:end])
-
-    def on_part_end(self) -> None:
-        data = self._data[0] if len(self._data) == 1 else b"".join(self._data)
-        self._data = []
-        if self._name in self._accepted_files:
-            self.form.files[self._name] = data
-            return
+    pace = Pace(time.monotonic())
+    wire = made = 0
+    while True:
         try:
-            self.form.fields[self._name] = data.decode("utf-8")
-        except UnicodeDecodeError:
-            raise invalid(self._name, "not valid UTF-8") from None
+            async with asyncio.timeout(LOOK):
+                message = await request.receive()
+        except TimeoutError:
+            message = {"type": "http.request", "body": b"", "more_body": True}
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece: bytes = message.get("body", b"")
+        now = time.monotonic()
+        moving = pace if room is None else room.pace
+        moving.add(len(piece), now)
+        wire += len(piece)
+        if wire > limit:
+            raise too_large(limit)
+        for decoded in decoder.feed(piece) if piece else ():
+            made += len(decoded)
+            if made > limit:
+                raise too_large(limit)
+            yield decoded
+        if not message.get("more_body", False):
+            decoder.end()
+            return
+        crowded = room is not None and room.crowded
+        if (room is not None and room.lost) or moving.too_slow(now, alone=not crowded, patience=patience):
+            raise too_slow()
 
-    def on_end(self) -> None:
-        self.complete = True
+
+async def read_body(request: Request, limit: int, patience: float, room: Room | None = None) -> bytes:
+    """The whole body, counted in `room`. Raises what `pieces` raises, and Overloaded where no room comes free."""
+    if room is None:
+        return b"".join([piece async for piece in pieces(request, limit, patience)])
+    async for piece in pieces(request, limit, patience, room):
+        await room.add(piece)
+    if room.lost:
+        raise too_slow()
+    room.receiving = False
+    return room.pieces[0] if len(room.pieces) == 1 else b"".join(room.pieces)
 
 
-def parse_form(
-    body: bytes, content_type: str, *, files: AbstractCollection[str], fields: AbstractCollection[str]
-) -> Form:
-    """Reads multipart/form-data; unknown, repeated or nameless parts are refused. Raises Problem `invalid-request`."""
-    _, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary")
-    if not boundary:
-        raise Problem("invalid-request", "The Content-Type names no multipart boundary")
-    parts = _Parts(files, fields)
-    names = [
-        "part_begin",
-        "header_field",
-        "header_value",
-        "header_end",
-        "headers_finished",
-        "part_data",
-        "part_end",
-        "end",
-    ]
-    callbacks: Any = {f"on_{name}": getattr(parts, f"on_{name}") for name in names}
+class Upload:
+    """A form whose file parts lie on disk. files: name of the part → file; fields: name → text."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, Path] = {}
+        self.fields: dict[str, str] = {}
+
+
+async def to_file(
+    request: Request,
+    directory: Path,
+    limit: int,
+    patience: float,
+    *,
+    files: AbstractCollection[str],
+    fields: AbstractCollection[str],
+) -> Upload:
+    """Reads multipart/form-data whose file parts may be larger than memory: they go into `directory` as they come.
+
+    A file keeps the suffix of the name it was sent under. limit: bytes of the whole body. What is in `directory` when
+    this raises is the caller's to remove. Raises what `pieces` raises, `invalid-request`, OSError.
+    """
+    upload = Upload()
+    open_files: dict[str, IO[bytes]] = {}
+    waiting: list[tuple[IO[bytes], bytes]] = []
+    held = 0
+
+    def sink(name: str, suffix: str, data: bytes) -> None:
+        nonlocal held
+        if name not in open_files:
+            file = tempfile.NamedTemporaryFile(dir=directory, prefix=f"{name}-", suffix=suffix, delete=False)  # noqa: SIM115
+            open_files[name] = file
+            upload.files[name] = Path(file.name)
+        waiting.append((open_files[name], data))
+        held += len(data)
+
+    def write() -> None:
+        nonlocal held
+        for file, data in waiting:
+            file.write(data)
+        waiting.clear()
+        held = 0
+
+    reader = FormReader(request.headers.get("content-type", ""), files=files, fields=fields, sink=sink)
     try:
-        parser = MultipartParser(boundary, callbacks)
-        parser.write(body)
-        parser.finalize()
-    except FormParserError:
-        raise Problem("invalid-request", "The body is not well-formed multipart/form-data") from None
-    if not parts.complete:
-        raise Problem("invalid-request", "The form ends too early: its closing boundary is missing")
-    return parts.form
+        async for piece in pieces(request, limit, patience):
+            reader.feed(piece)
+            if held >= WRITE_BYTES:
+                await asyncio.to_thread(write)
+        upload.fields = reader.end().fields
+        await asyncio.to_thread(write)
+    finally:
+        for file in open_files.values():
+            file.close()
+    return upload
+
+
+# Folder of the data directory for uploads that are on their way, and how each one's own folder in it begins.
+INCOMING = "incoming"
+UPLOAD = "upload-"
+
+
+@contextmanager
+def incoming(data_dir: Path) -> Iterator[Path]:
+    """An empty folder below the data directory, removed at the end with all that is in it."""
+    parent = data_dir / INCOMING
+    parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=UPLOAD) as folder:
+        yield Path(folder)
+
+
+def remove_incoming(data_dir: Path) -> None:
+    """Removes uploads that a killed process left behind. Only for the directory's owner."""
+    for folder in (data_dir / INCOMING).glob(f"{UPLOAD}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def media_type(request: Request) -> str:

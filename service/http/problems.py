@@ -29,6 +29,9 @@ KINDS: dict[str, tuple[int, str]] = {
     "overloaded": (503, "The queue is full"),
     "not-ready": (503, "The service is not ready"),
     "storage-full": (507, "The disk is full"),
+    "timeout": (408, "The request came too slowly"),
+    "misdirected": (421, "The Host is not served here"),
+    "forbidden": (403, "This is not allowed"),
     "malformed-http": (400, "The request is not well-formed HTTP"),
     "internal": (500, "A bug on our side"),
 }

@@ -17,7 +17,8 @@ from starlette.types import Receive, Scope, Send
 from index.limits import ID_PATTERN, NAME_PATTERN
 from index.types import Collection
 from service.http.admission import Admission, Room
-from service.http.body import Form, media_type, parse_form, parse_json, read_body, require_json
+from service.http.body import media_type, parse_json, read_body, require_json
+from service.http.forms import parse_form
 from service.http.problems import Problem, invalid
 from service.http.schemas import ProblemDetails
 from service.runtime import Runtime
@@ -156,7 +157,7 @@ async def read_picture(
     if kind == "multipart/form-data":
         known_query(request.query_params, ())
         body = await whole_body(request, room)
-        form: Form = parse_form(body, request.headers["content-type"], files=("image",), fields=fields)
+        form = parse_form(body, request.headers["content-type"], files=("image",), fields=fields)
         if "image" not in form.files:
             raise invalid("image", "missing; send the picture as a file part called image")
         return form.files["image"], form.fields
@@ -168,5 +169,5 @@ async def read_picture(
 
 
 def deadline(runtime: Runtime) -> float:
-    """Monotonic seconds at which a request that arrives now gives up waiting."""
+    """Monotonic seconds at which a request whose body is there now gives up waiting."""
     return time.monotonic() + runtime.settings.request_timeout

@@ -14,6 +14,7 @@ import uvicorn
 
 from service import owner
 from service.http.app import create_app
+from service.http.body import remove_incoming
 from service.http.protocol import GuardedProtocol
 from service.logs import configure_logging
 from service.runtime import Runtime
@@ -53,6 +54,7 @@ async def _serve(settings: Settings, background: Sequence[Background]) -> None:
     listener = _listen(settings.host, settings.port)
     with listener:
         runtime = await Runtime.open(settings)
+        remove_incoming(settings.data_dir)
         try:
             await _answer(runtime, listener, background)
         finally:

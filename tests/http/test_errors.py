@@ -13,8 +13,6 @@ from typing import Any
 import httpx
 import pytest
 
-from service.errors import Overloaded
-from service.http.admission import Admission
 from tests.conftest import StartServer
 from tests.harness.pictures import animated_webp, encoded, jpeg, pixels, png_header
 from tests.harness.serving import Server
@@ -342,17 +340,7 @@ def test_slow_senders_hold_no_place_and_are_told_when_their_time_is_over(server:
             )
         assert one.search("default", GOOD).status_code == 200
         for raw in slow:
-            assert b" 422 " in raw.makefile("rb").readline()
-
-
-def test_bodies_share_a_bounded_memory(server: StartServer, running: Server) -> None:
-    admission = Admission(8, body_limit=1000)
-    with admission.body() as one, admission.body() as two:
-        one.grow(600)
-        with pytest.raises(Overloaded):
-            two.grow(600)
-        two.grow(400)
-    assert admission.body_bytes == 0
+            assert b" 408 " in raw.makefile("rb").readline()
 
 
 FLOODS = {

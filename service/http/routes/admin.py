@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from index.errors import StoreError
 from service import upkeep
+from service.http.body import incoming, media_type, to_file
 from service.http.problems import Problem, problem_of
 from service.http.routing import Direct, Loaded, read_json
 from service.http.wire import json_response
@@ -80,9 +81,25 @@ async def verify(request: Request, runtime: Loaded) -> Response:
 
 @router.post("/vectors")
 async def vectors(request: Request, runtime: Loaded) -> Response:
-    """Imports a file of ready vectors from a path of this machine."""
+    """Imports a file of ready vectors: from a path of this machine (JSON), or uploaded with its ids (a form)."""
     holder(request)
-    asked = await read_json(request, VectorsRequest)
+    if media_type(request) != "multipart/form-data":
+        return await _import_vectors(runtime, await read_json(request, VectorsRequest))
+    settings = runtime.settings
+    with incoming(settings.data_dir) as folder:
+        sent = await to_file(
+            request,
+            folder,
+            settings.max_import_bytes,
+            settings.request_timeout,
+            files=("file", "ids"),
+            fields=("collection", "foreign"),
+        )
+        asked = VectorsRequest.model_validate(sent.fields | {name: str(path) for name, path in sent.files.items()})
+        return await _import_vectors(runtime, asked)
+
+
+async def _import_vectors(runtime: Runtime, asked: VectorsRequest) -> Response:
     return await _done(
         runtime,
         lambda: import_vectors(

@@ -28,12 +28,12 @@ router = APIRouter(prefix="/v1", tags=["embeddings"], responses=PROBLEM, route_c
 )
 async def create_embeddings(request: Request, runtime: Loaded, admission: Admitted) -> Response:
     """Unit vectors of pictures, under the model for new collections."""
-    until = deadline(runtime)
     model = runtime.model
     with admission.body() as room:
         asked = await read_json(request, schemas.EmbeddingRequest, room)
         if asked.model not in (None, model.label, model.artefact.name):
             raise InvalidRequest("model", f"not served here; the model is {model.label}")
+        until = deadline(runtime)
         inputs = [asked.input] if isinstance(asked.input, str) else asked.input
         pictures = [decode_base64(text, f"input.{number}") for number, text in enumerate(inputs)]
 

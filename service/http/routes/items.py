@@ -71,7 +71,6 @@ async def delete_items(collection: Named, request: Request, runtime: Loaded) -> 
 )
 async def put(collection: Named, id: ItemPath, request: Request, runtime: Loaded, admission: Admitted) -> Response:
     """Creates (201) or replaces (200) an item from a picture. The same bytes and metadata again change nothing."""
-    until = deadline(runtime)
     with admission.body() as room:
         data, fields = await read_picture(request, ("metadata",), room, raw=False)
         metadata = metadata_of(fields.get("metadata", "{}"))
@@ -84,7 +83,7 @@ async def put(collection: Named, id: ItemPath, request: Request, runtime: Loaded
                 pipeline=runtime.pipeline,
                 threads=runtime.threads,
                 metrics=runtime.metrics,
-                deadline=until,
+                deadline=deadline(runtime),
             )
             written = await while_connected(request.receive, work)
     return json_response(item_json(written.item), 201 if written.created else 200)

@@ -47,12 +47,12 @@ async def search_by_image(collection: Named, request: Request, runtime: Loaded, 
 
     Fields go into the form with multipart/form-data, and into the query string with a raw picture as the body.
     """
-    watch, until = Stopwatch(), deadline(runtime)
+    watch = Stopwatch()
     with admission.body() as room:
         data, fields = await read_picture(request, FIELDS, room, raw=True)
         asked = schemas.SearchFields.model_validate(fields)
         with admission.place():
-            work = runtime.search(collection, picture_query(asked, data), watch=watch, deadline=until)
+            work = runtime.search(collection, picture_query(asked, data), watch=watch, deadline=deadline(runtime))
             return json_response(answer_json(await while_connected(request.receive, work)))
 
 
@@ -81,11 +81,11 @@ async def similar_items(
 )
 async def query(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
     """The most similar items to an item, a vector, a picture in base64, or liked and disliked items."""
-    watch, until = Stopwatch(), deadline(runtime)
+    watch = Stopwatch()
     with admission.body() as room:
         asked = await read_json(request, schemas.QueryRequest, room)
         with admission.place():
-            work = runtime.search(collection, json_query(asked), watch=watch, deadline=until)
+            work = runtime.search(collection, json_query(asked), watch=watch, deadline=deadline(runtime))
             return json_response(answer_json(await while_connected(request.receive, work)))
 
 
@@ -97,9 +97,9 @@ async def query(collection: Named, request: Request, runtime: Loaded, admission:
 )
 async def query_batch(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
     """Up to 32 queries at once; a bad one gives its own problem in its place."""
-    until = deadline(runtime)
     with admission.body() as room:
         asked = await read_json(request, schemas.QueryBatch, room)
+        until = deadline(runtime)
         with admission.place():
             work = all_of_batch(runtime, collection, asked.queries, until, request.url.path)
             answers = await while_connected(request.receive, work)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.http.body import MAX_FIELD_BYTES, MAX_PARTS, parse_form
+from service.http.forms import MAX_FIELD_BYTES, MAX_PARTS, FormReader, parse_form
 from service.http.problems import Problem
 
 BOUNDARY = "b0undary"
@@ -79,3 +79,30 @@ def test_what_is_wrong_is_said(body: bytes, said: str) -> None:
 def test_a_content_type_without_boundary_is_refused() -> None:
     with pytest.raises(Problem, match="boundary"):
         parse(form(part("image", b"x")), "multipart/form-data")
+
+
+PREAMBLE = b"This is a multi-part message in MIME format.\r\n"
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        b"",
+        PREAMBLE,
+        b"\r\n",
+        b"\r\n\r\n",
+        f"--{BOUNDARY}x\r\n".encode(),
+        f"{BOUNDARY}\r\n--{BOUNDARY[:-1]}\r\n".encode(),
+        PREAMBLE * 2000,
+    ],
+)
+@pytest.mark.parametrize("behind", [b"", b"\r\n", b"an epilogue\r\n", f"\r\n--{BOUNDARY}\r\n".encode()])
+@pytest.mark.parametrize("size", [1, 7, 2**20])
+def test_what_lies_around_the_parts_is_ignored(ahead: bytes, behind: bytes, size: int) -> None:
+    """RFC 2046 §5.1.1: a preamble and an epilogue, in pieces of any size."""
+    body = ahead + form(part("image", b"\xff\xd8" + bytes(500), "a.jpg"), part("limit", b"3")) + behind
+    reader = FormReader(TYPE, files=("image",), fields=("limit",))
+    for start in range(0, len(body), size):
+        reader.feed(body[start : start + size])
+    parsed = reader.end()
+    assert parsed.files == {"image": b"\xff\xd8" + bytes(500)} and parsed.fields == {"limit": "3"}
