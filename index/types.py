@@ -295,6 +295,11 @@ class Collection(Protocol):
 
     def info(self) -> CollectionInfo: ...
 
+    @property
+    def records(self) -> Records:
+        """Records that go when the collection is dropped or emptied."""
+        ...
+
     def set_score_threshold(self, threshold: float | None) -> None:
         """None: back to what is calibrated, or the model's."""
         ...
@@ -368,6 +373,9 @@ class Collection(Protocol):
 
 class Catalogue(Protocol):
     """Collections by name, and records that belong to none of them. Every call raises StoreClosed after `close`."""
+
+    @property
+    def records(self) -> Records: ...
 
     def create(self, name: str, *, model: str, fingerprint: str, dim: int) -> tuple[Collection, bool]:
         """The collection, and whether it was created now; one that is there is returned as it is. Raises InvalidId."""

@@ -6,9 +6,8 @@ import contextlib
 import logging
 import shutil
 import threading
-import time
-import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -23,6 +22,7 @@ from index.embedded.store.encoding import check_name
 from index.embedded.store.lock import DirectoryLock
 from index.embedded.store.migrations import migrate
 from index.embedded.store.originals import Originals
+from index.embedded.store.records import CATALOGUE, StoredRecords
 from index.embedded.store.store import Store
 from index.embedded.store.writer import Writer
 from index.embedded.verify import verify
@@ -37,16 +37,18 @@ _VACUUM = 64  # pages given back to the file system per step
 class EmbeddedCatalogue:
     """`Catalogue` over one data directory. Made by `open` only."""
 
-    def __init__(self, lock: DirectoryLock, store: Store) -> None:
+    def __init__(self, lock: DirectoryLock, store: Store, policy: Policy, *, indexes: bool) -> None:
         self._lock = lock
         self._store = store
+        self._load = partial(EmbeddedCollection, store, policy=policy, indexes=indexes)
+        self.records = StoredRecords(store.writer, store.readers, lambda _: CATALOGUE)
         self._guard = threading.Lock()
         self._closing = threading.Event()
         self._work = threading.Event()
         with store.readers.connection() as connection:
             found = collections.heads(connection)
         _sweep_indexes(store.directory / "index", {head.id for head in found})
-        self._collections = {head.name: EmbeddedCollection(store, head) for head in found}
+        self._collections = {head.name: self._load(head) for head in found}
         self._keeper = threading.Thread(target=self._keep, name="store-keeper", daemon=True)
         self._keeper.start()
 
@@ -81,12 +83,16 @@ class EmbeddedCatalogue:
             undo.callback(writer.close)
             readers = database.Readers(path)
             undo.callback(readers.close)
-            catalogue = cls(
-                lock,
-                Store(
-                    directory, path, writer, readers, originals, keep_originals, failpoints, policy or Policy(), indexes
-                ),
+            store = Store(
+                directory=directory,
+                path=path,
+                writer=writer,
+                readers=readers,
+                originals=originals,
+                keep_originals=keep_originals,
+                failpoints=failpoints,
             )
+            catalogue = cls(lock, store, policy or Policy(), indexes=indexes)
             undo.pop_all()
         return catalogue
 
@@ -96,12 +102,8 @@ class EmbeddedCatalogue:
         with self._guard:
             if name in self._collections:
                 return self._collections[name], False
-
-            def run(connection: apsw.Connection) -> Head:
-                _insert(connection, name, model, fingerprint, dim)
-                return collections.head(connection, name)
-
-            made = EmbeddedCollection(self._store, self._store.writer.call(run))
+            insert = partial(collections.insert, name=name, model=model, fingerprint=fingerprint, dim=dim)
+            made = self._load(self._store.writer.call(insert))
             self._collections[name] = made
             return made, True
 
@@ -135,7 +137,7 @@ class EmbeddedCatalogue:
             collection = self.get(name)
 
             def run(connection: apsw.Connection) -> None:
-                _drop(connection, name)
+                collections.drop(connection, name)
                 collection.dropped(True)
 
             try:
@@ -152,16 +154,13 @@ class EmbeddedCatalogue:
     ) -> None:
         """Empties a collection; with model, fingerprint and dim it belongs to that model from now on.
 
-        A threshold set by hand goes with what it was set for. Raises CollectionNotFound.
+        Its records go, a threshold set by hand among them. Raises CollectionNotFound.
         """
 
         def run(connection: apsw.Connection) -> Head:
-            old = collections.head(connection, name)
-            _drop(connection, name)
-            _insert(connection, name, model or old.model, fingerprint or old.fingerprint, dim or old.dim)
-            sql = "UPDATE collections SET created_at = ? WHERE name = ? AND NOT dropped"
-            connection.execute(sql, (old.created_at, name))
-            return collections.head(connection, name)
+            old = collections.drop(connection, name)
+            bound = model or old.model, fingerprint or old.fingerprint, dim or old.dim
+            return collections.insert(connection, name, *bound, created_at=old.created_at)
 
         retired: list[LiveIndex] = []
         with self._guard:
@@ -242,10 +241,10 @@ class EmbeddedCatalogue:
 
     def _vacuum(self) -> None:
         with self._store.readers.connection() as connection:
-            free, pages = int(connection.pragma("freelist_count")), int(connection.pragma("page_count"))
+            free, pages = database.spare(connection)
         # A quarter of the file may stay free for what comes next; the rest goes back in steps too short to be felt.
         while free * 4 > pages and free > _VACUUM and not self._closing.is_set():
-            self._store.writer.call(_shrink)
+            self._store.writer.call(lambda connection: database.give_back(connection, _VACUUM))
             free, pages = free - _VACUUM, pages - _VACUUM
 
 
@@ -254,19 +253,3 @@ def _sweep_indexes(directory: Path, used: set[int]) -> None:
     for path in directory.iterdir() if directory.is_dir() else ():
         if path.name.isdigit() and path.is_dir() and int(path.name) not in used:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _shrink(connection: apsw.Connection) -> None:
-    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM})").fetchall()
-
-
-def _insert(connection: apsw.Connection, name: str, model: str, fingerprint: str, dim: int) -> None:
-    connection.execute(
-        "INSERT INTO collections (name, model, fingerprint, dim, created_at, token) VALUES (?, ?, ?, ?, ?, ?)",
-        (name, model, fingerprint, dim, time.time(), uuid.uuid4().hex),
-    )
-
-
-def _drop(connection: apsw.Connection, name: str) -> None:
-    collections.head(connection, name)
-    connection.execute("UPDATE collections SET dropped = 1 WHERE name = ? AND NOT dropped", (name,))

@@ -21,11 +21,13 @@ import numpy as np
 from index.embedded.filters.column import bitmap
 from index.embedded.filters.fields import Fields
 from index.embedded.live.live import LiveIndex
+from index.embedded.live.policy import Policy
 from index.embedded.live.searcher import Searcher
 from index.embedded.store import bulk_insert, collections, items
 from index.embedded.store.bulk_insert import Batch
 from index.embedded.store.collections import Head
 from index.embedded.store.encoding import (
+    check_id,
     decode_cursor,
     encode_cursor,
     encode_metadata,
@@ -35,6 +37,7 @@ from index.embedded.store.encoding import (
     unit_query,
 )
 from index.embedded.store.items import Change
+from index.embedded.store.records import StoredRecords
 from index.embedded.store.store import Store
 from index.embedded.store.vectors import StoredVectors, damaged, sound, stack
 from index.errors import (
@@ -42,11 +45,14 @@ from index.errors import (
     IndexNotReady,
     ItemNotFound,
     ModelMismatch,
+    RecordNotFound,
+    StoreCorrupt,
     StoreError,
 )
-from index.filters import Filter
+from index.filters import Filter, is_number
 from index.types import CollectionInfo, Entry, Imported, Item, Metadata, Nearest, Page, SearchResult, Vector, Written
 
+_THRESHOLD = ("threshold", "manual")  # kind and name of the record
 _BATCH = 4_096  # vectors per transaction of a bulk import
 _TRIES = 4  # searches beside writes, before one is put between them
 _DELETE = 5_000  # items per transaction when a filter deletes many, so that other writes get through
@@ -57,6 +63,7 @@ class Bound:
     """What a collection's name stands for now; replaced as a whole when the collection is emptied or rebound."""
 
     head: Head
+    threshold: float | None
     index: LiveIndex
     fields: Fields
 
@@ -64,10 +71,15 @@ class Bound:
 class EmbeddedCollection:
     """`Collection` over SQLite and FAISS. Made by `Catalogue` only."""
 
-    def __init__(self, store: Store, head: Head) -> None:
+    def __init__(self, store: Store, head: Head, *, policy: Policy, indexes: bool) -> None:
         self._store = store
+        self._policy = policy
+        self._indexes = indexes
         self._name = head.name
         self._gone = False
+        self._records = StoredRecords(
+            store.writer, store.readers, lambda connection: self._row(connection).id, self._reread_threshold
+        )
         self._state = self._load(head)
 
     @property
@@ -94,7 +106,12 @@ class EmbeddedCollection:
 
     @property
     def score_threshold(self) -> float | None:
-        return self._bound.head.score_threshold
+        return self._bound.threshold
+
+    @property
+    def records(self) -> StoredRecords:
+        """Records that go when the collection is dropped or emptied."""
+        return self._records
 
     @property
     def ready(self) -> bool:
@@ -115,7 +132,7 @@ class EmbeddedCollection:
             model=head.model,
             fingerprint=head.fingerprint,
             dim=head.dim,
-            score_threshold=head.score_threshold,
+            score_threshold=bound.threshold,
             indexing=bound.index.indexing,
             bytes=head.bytes,
             created_at=head.created_at,
@@ -124,14 +141,11 @@ class EmbeddedCollection:
 
     def set_score_threshold(self, threshold: float | None) -> None:
         """None: back to what is calibrated, or the model's."""
-
-        def run(connection: apsw.Connection) -> Head:
-            self._row(connection)
-            sql = "UPDATE collections SET score_threshold = ? WHERE name = ? AND NOT dropped"
-            connection.execute(sql, (threshold, self._name))
-            return collections.head(connection, self._name)
-
-        self._store.writer.call(run, self._rehead)
+        if threshold is not None:
+            self._records.put(*_THRESHOLD, {"score": threshold})
+            return
+        with contextlib.suppress(RecordNotFound):
+            self._records.delete(*_THRESHOLD)
 
     def upsert(self, entries: Sequence[Entry], *, fingerprint: str) -> list[Written]:
         """As `Collection.upsert`. Raises InvalidId and InvalidMetadata as well."""
@@ -246,7 +260,7 @@ class EmbeddedCollection:
         """As `Collection.scan`; one page costs its own length, with a rare filter that of the ids passed over."""
         bound = self._bound
         passing = None if filter is None or filter.empty else bound.fields.matching(filter).keys
-        after = "" if cursor is None else decode_cursor(cursor)
+        after = "" if cursor is None else decode_cursor(cursor, check_id)
         with self._store.readers.connection() as connection, connection:  # one moment for both statements
             keys: list[int] = []
             ordered = items.in_id_order(connection, bound.head.id, after)
@@ -336,12 +350,22 @@ class EmbeddedCollection:
         """The collection is being removed, or was not after all; in the writer thread, where no write comes between."""
         self._gone = gone
 
-    def _rehead(self, head: Head) -> None:
-        self._state = Bound(head, self._state.index, self._state.fields)
+    def _reread_threshold(self) -> None:
+        if not self._gone:
+            self._state = replace(self._state, threshold=self._threshold())
+
+    def _threshold(self) -> float | None:
+        try:
+            value = self._records.get(*_THRESHOLD).value["score"]
+        except (RecordNotFound, StoreCorrupt, KeyError):
+            return None
+        return float(value) if is_number(value) else None
 
     def _row(self, connection: apsw.Connection) -> Head:
         # By name: emptied meanwhile, the collection goes on. Removed, it does not, even if another has its name now.
-        return collections.head(connection, self._bound.head.name)
+        if self._gone:
+            raise CollectionNotFound(f"no collection {self._name!r}; create it first")
+        return collections.head(connection, self._name)
 
     @contextlib.contextmanager
     def _rebinding(self) -> Iterator[None]:
@@ -401,7 +425,7 @@ class EmbeddedCollection:
     def _load(self, head: Head) -> Bound:
         source = StoredVectors(self._store, head)
         directory = self._store.directory / "index" / str(head.id)
-        index = LiveIndex(source, directory, self._store.policy, self._store.failpoints, load=self._store.indexes)
+        index = LiveIndex(source, directory, self._policy, self._store.failpoints, load=self._indexes)
         keys = index.keys()
         alive = bitmap(source.keys() if keys is None else keys)
-        return Bound(head, index, Fields(alive, source.metadata))
+        return Bound(head, self._threshold(), index, Fields(alive, source.metadata))

@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from index.errors import StoreError
+from index.errors import RecordNotFound, StoreError
+from index.types import Records
 from models.build.fetch import fetch_npm
 from models.errors import ModelsError, WeightsCorrupt
 from service.errors import ServiceError
@@ -39,7 +40,8 @@ SHA512 = "Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecg
 # Photographs score low against renderings, and the model's default would find nothing: of photographs of clothes and
 # groceries 94 % reach this against the nearest rendering, of noise none. Measured, see docs/decisions.md.
 THRESHOLD = 0.30
-# A file in the data directory that says the sample was here.
+# The record that says the sample was here; earlier versions left a file in the data directory.
+MARKER = ("sample", "filled")
 FILLED = "sample-filled"
 
 
@@ -69,16 +71,29 @@ def unpack(tarball: Path, into: Path) -> list[Source]:
     return sorted(sources, key=lambda source: source.id)
 
 
+def was_here(records: Records, data_dir: Path) -> bool:
+    """Whether this catalogue had the sample before. A file that an earlier version left becomes a record."""
+    file = data_dir / FILLED
+    if file.exists():
+        records.put(*MARKER, {"package": PACKAGE, "version": file.read_text().strip().rpartition(" ")[2]})
+        file.unlink()
+    try:
+        records.get(*MARKER)
+    except RecordNotFound:
+        return False
+    return True
+
+
 async def fill(runtime: Runtime) -> None:
     """Fetches and imports the sample into `default` where it is wanted; tells in one log line where that cannot be.
 
     Once only: who empties the collection afterwards does not get it back.
     """
-    filled = runtime.settings.data_dir / FILLED
+    records = runtime.catalogue.records
     try:
         collection = runtime.collection(DEFAULT)
-        if filled.exists():
-            log.info("no sample: it was here before; delete %s to have it again", filled)
+        if await runtime.write(was_here, records, runtime.settings.data_dir):
+            log.info("no sample: it was here before")
             return
         if not await runtime.read(is_wanted, collection):
             log.info("no sample: %s has pictures of its own", DEFAULT)
@@ -94,7 +109,7 @@ async def fill(runtime: Runtime) -> None:
                 collection, runtime.pipeline, runtime.threads, max_bytes=runtime.settings.max_upload_bytes
             )
             await run_logged(sources, target, total=len(sources), what="the sample")
-        filled.write_text(f"{PACKAGE} {VERSION}\n")
+        await runtime.write(records.put, *MARKER, {"package": PACKAGE, "version": VERSION})
         # 16 MB that nobody needs again.
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
     except (ModelsError, StoreError, ServiceError, OSError) as error:

@@ -20,7 +20,7 @@ from index.open import open_catalogue
 from index.types import Catalogue, Entry
 from models.build.fetch import fetch_npm
 from models.errors import ArtefactError, WeightsCorrupt
-from service.sample.fill import FILLED, PACKAGE, SHA512, VERSION, unpack
+from service.sample.fill import FILLED, MARKER, PACKAGE, SHA512, VERSION, unpack, was_here
 from service.sample.presence import is_wanted
 from service.sample.things import THINGS, catalogue
 from tests.conftest import Photos, StartServer, absent
@@ -107,6 +107,15 @@ def test_the_sample_fills_what_is_empty_or_half_filled_and_nothing_of_a_persons_
     collection.delete(["my-cat"])
     collection.upsert(things, fingerprint="f")
     assert not is_wanted(collection)
+
+
+def test_the_sample_is_remembered_by_a_record_that_an_older_file_becomes(store: Catalogue, tmp_path: Path) -> None:
+    """The marker of earlier versions is read once, and counts when the file is gone."""
+    assert not was_here(store.records, tmp_path)
+    (tmp_path / FILLED).write_text(f"{PACKAGE} 1.0.0\n")
+    assert was_here(store.records, tmp_path) and not (tmp_path / FILLED).exists()
+    assert was_here(store.records, tmp_path)
+    assert store.records.get(*MARKER).value == {"package": PACKAGE, "version": "1.0.0"}
 
 
 def test_the_sample_makes_room_for_a_folder_and_only_the_sample(server: StartServer, tmp_path: Path) -> None:

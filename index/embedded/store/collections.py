@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +24,6 @@ class Head:
     model: str
     fingerprint: str
     dim: int
-    score_threshold: float | None
     created_at: float
     next_key: int
     count: int
@@ -32,9 +33,7 @@ class Head:
     replay_from: int
 
 
-_HEAD = (
-    "id, name, model, fingerprint, dim, score_threshold, created_at, next_key, count, bytes, seq, token, replay_from"
-)
+_HEAD = "id, name, model, fingerprint, dim, created_at, next_key, count, bytes, seq, token, replay_from"
 
 
 def heads(connection: apsw.Connection) -> list[Head]:
@@ -59,6 +58,25 @@ def head_by_id(connection: apsw.Connection, collection: int) -> Head:
     if found:
         return Head(*found[0])
     raise CollectionNotFound("the collection was removed")
+
+
+def insert(
+    connection: apsw.Connection, name: str, model: str, fingerprint: str, dim: int, created_at: float | None = None
+) -> Head:
+    """A new, empty collection; created_at: now, where it is left out."""
+    connection.execute(
+        "INSERT INTO collections (name, model, fingerprint, dim, created_at, token) VALUES (?, ?, ?, ?, ?, ?)",
+        (name, model, fingerprint, dim, time.time() if created_at is None else created_at, uuid.uuid4().hex),
+    )
+    return head(connection, name)
+
+
+def drop(connection: apsw.Connection, name: str) -> Head:
+    """Hides a collection at once and deletes its records; its items go with `purge`. Raises CollectionNotFound."""
+    old = head(connection, name)
+    connection.execute("UPDATE collections SET dropped = 1 WHERE id = ?", (old.id,))
+    connection.execute("DELETE FROM records WHERE scope = ?", (old.id,))
+    return old
 
 
 def tombstones(connection: apsw.Connection, collection: int, after: int) -> list[int]:

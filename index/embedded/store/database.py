@@ -44,6 +44,16 @@ def connect(path: Path, *, write: bool) -> apsw.Connection:
     return connection
 
 
+def spare(connection: apsw.Connection) -> tuple[int, int]:
+    """Pages of the file that are free, and pages in all."""
+    return int(connection.pragma("freelist_count")), int(connection.pragma("page_count"))
+
+
+def give_back(connection: apsw.Connection, pages: int) -> None:
+    """Returns free pages to the file system; in the writer thread."""
+    connection.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+
+
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Turns "no space" and "damaged" of SQLite and of the OS into this package's errors."""

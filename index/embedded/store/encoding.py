@@ -11,7 +11,7 @@ import base64
 import binascii
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numkong
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from index.errors import InvalidCursor, InvalidId, InvalidMetadata, InvalidVector
+from index.errors import InvalidCursor, InvalidId, InvalidMetadata, InvalidVector, Refused
 from index.limits import ID, ID_RULE, MAX_METADATA, NAME, NAME_RULE
 
 Stored = npt.NDArray[Any]  # float16 or float32, little-endian, (n, dim)
@@ -92,24 +92,29 @@ def unit_query(vector: npt.ArrayLike, dim: int) -> npt.NDArray[np.float32]:
     return row
 
 
-def checksum(row: Any) -> int:
-    """CRC-32 of one stored vector's bytes."""
-    return zlib.crc32(row)
+def checksum(stored: Any) -> int:
+    """CRC-32 of stored bytes, or of a stored text's UTF-8."""
+    return zlib.crc32(stored.encode() if isinstance(stored, str) else stored)
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> str:
     """Compact JSON text. Raises InvalidMetadata for what JSON cannot carry unchanged, and above MAX_METADATA."""
-    if not isinstance(metadata, Mapping):
+    return encode_json(metadata, MAX_METADATA)
+
+
+def encode_json(value: Mapping[str, Any], most: int) -> str:
+    """An object as compact JSON text of at most `most` bytes. Raises InvalidMetadata."""
+    if not isinstance(value, Mapping):
         raise InvalidMetadata("metadata must be a JSON object")
     try:
-        _check_finite(metadata)
-        text = orjson.dumps(dict(metadata))
+        _check_finite(value)
+        text = orjson.dumps(dict(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidMetadata(
             f"metadata must be a JSON object of texts, numbers, lists and objects: {error}"
         ) from error
-    if len(text) > MAX_METADATA:
-        raise InvalidMetadata(f"metadata takes {len(text):,} bytes as JSON; at most {MAX_METADATA:,} are allowed")
+    if len(text) > most:
+        raise InvalidMetadata(f"metadata takes {len(text):,} bytes as JSON; at most {most:,} are allowed")
     return text.decode()
 
 
@@ -134,20 +139,20 @@ def merge_patch(target: Any, patch: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def encode_cursor(id: str) -> str:
+def encode_cursor(last: str) -> str:
     """Where a page ended, as URL-safe text."""
-    return base64.urlsafe_b64encode(b"1:" + id.encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(b"1:" + last.encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str) -> str:
-    """The id a page ended with. Raises InvalidCursor."""
+def decode_cursor(cursor: str, check: Callable[[str], str]) -> str:
+    """The id or name a page ended with; check: raises Refused for what can be none. Raises InvalidCursor."""
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-        version, _, id = raw.partition(":")
+        version, _, last = raw.partition(":")
         if version != "1":
-            raise InvalidId("version")
-        return check_id(id)
-    except (binascii.Error, UnicodeError, ValueError, TypeError, InvalidId) as error:
+            raise InvalidCursor("version")
+        return check(last)
+    except (binascii.Error, UnicodeError, ValueError, TypeError, Refused) as error:
         raise InvalidCursor("not a cursor of this service; start again without one") from error
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import apsw
 
+from index.embedded.store.encoding import checksum
 from index.errors import SchemaTooNew, StoreCorrupt
 
 APPLICATION_ID = 0x4C4F4F4B  # "LOOK": tells our database from a foreign file of the same name
@@ -54,6 +55,25 @@ _STEPS: tuple[str, ...] = (
     ALTER TABLE collections ADD COLUMN replay_from INTEGER NOT NULL DEFAULT 0;
     UPDATE collections SET token = lower(hex(randomblob(16)));
     """,
+    # version: the number of the row; AUTOINCREMENT never gives one twice. scope: a collection's id, 0 for the
+    # catalogue's own.
+    """
+    CREATE TABLE records (
+        version INTEGER PRIMARY KEY AUTOINCREMENT,
+        scope INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        crc INTEGER NOT NULL,
+        updated_at REAL NOT NULL
+    );
+    CREATE UNIQUE INDEX records_name ON records (scope, kind, name);
+    INSERT INTO records (scope, kind, name, value, crc, updated_at)
+        SELECT id, 'threshold', 'manual', value, checksum(value), created_at
+        FROM (SELECT id, created_at, json_object('score', score_threshold) AS value FROM collections
+              WHERE score_threshold IS NOT NULL AND NOT dropped);
+    ALTER TABLE collections DROP COLUMN score_threshold;
+    """,
 )
 VERSION = len(_STEPS)
 
@@ -73,6 +93,7 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
     if application != APPLICATION_ID and not empty:
         raise StoreCorrupt(f"{path} is a database of another program; move it away or choose another data directory")
+    connection.create_scalar_function("checksum", lambda *stored: checksum(stored[0]), 1, deterministic=True)
     for number in range(version, VERSION):
         with connection:
             connection.execute(_STEPS[number])

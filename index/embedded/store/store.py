@@ -1,4 +1,4 @@
-"""What the collections of one data directory share: the writer, the readers, the originals, and the clock."""
+"""What the collections of one data directory share: the writer, the readers, the originals."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from pathlib import Path
 import apsw
 
 from index.embedded.failpoints import Failpoints
-from index.embedded.live.policy import Policy
 from index.embedded.store.database import Readers
 from index.embedded.store.items import referred
 from index.embedded.store.originals import Originals
 from index.embedded.store.writer import Writer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Handed to each collection. directory: the data directory; path: the database in it."""
+    """directory: the data directory; path: the database in it; keep_originals: whether new uploads are kept."""
 
     directory: Path
     path: Path
@@ -26,8 +25,6 @@ class Store:
     originals: Originals
     keep_originals: bool
     failpoints: Failpoints
-    policy: Policy
-    indexes: bool
 
     def release(self, hashes: set[str]) -> None:
         """Removes those originals that no item refers to any more; in the writer thread, a moment later."""
