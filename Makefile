@@ -91,7 +91,7 @@ $(STAMPS)/package: pyproject.toml $(STAMPS)/$(RUNTIME)
 	@touch $@
 
 # Keeps what stands and is sound; asked again when the code that builds models has changed.
-$(STAMPS)/model: $(STAMPS)/package $(wildcard models/*.py models/*.json models/*/*.py models/*/*/*.py models/*/*/*.json) $(if $(wildcard $(MODELS)/*),,missing-model)
+$(STAMPS)/model: $(STAMPS)/package $(wildcard models/*.py models/*/*.py models/*/*/*.py models/*/*/*.json) $(if $(wildcard $(MODELS)/*),,missing-model)
 	@$(BIN)/lookalike model build
 	@touch $@
 

@@ -23,7 +23,8 @@ from PIL import Image
 
 from benchmarks import report
 from models import artefact
-from models.backbones.resnet50.graph import INPUT, OUTPUT
+from models.build.build import build
+from models.embedder import INPUT, OUTPUT
 from models.pictures.image import decode
 from models.runtimes.onnxruntime import OnnxEmbedder
 from service.settings import load_settings
@@ -42,8 +43,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a fifth of the rounds and photographs")
     quick = parser.parse_args().quick
     settings, _ = load_settings()
-    fp32 = artefact.build(settings.models)
-    int8 = OnnxEmbedder(artefact.build(settings.models, precision="int8"), threads=1)
+    fp32 = build(settings.models)
+    int8 = OnnxEmbedder(build(settings.models, precision="int8"), threads=1)
     wide = OnnxEmbedder(artefact.find(settings.models, precision="int8"), threads=CORES)
     # The peer: a session as onnxruntime makes it when nothing is set.
     session = onnxruntime.InferenceSession(str(fp32.path), providers=["CPUExecutionProvider"])

@@ -16,7 +16,7 @@ from statistics import median
 
 from benchmarks import report
 from benchmarks.load import Connection, closed_loop, distinct, get_request, open_loop, search_request
-from models import artefact
+from models.runtimes.processor import resolve_precision
 from service.settings import load_settings
 from tests.harness import photographs
 from tests.harness.process import ServerProcess
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0)
     arguments = parser.parse_args()
     settings, _ = load_settings()
-    precision = artefact.resolve_precision(arguments.precision or settings.precision, "cpu")
+    precision = resolve_precision(arguments.precision or settings.precision, "cpu")
     photos = photographs.split("groceries", "catalogue")
     random.Random(7).shuffle(photos)
     pictures = [photo.read() for photo in photos[:200]]

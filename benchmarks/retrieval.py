@@ -23,6 +23,7 @@ from benchmarks import report
 from models import artefact
 from models.artefact import Artefact
 from models.pictures.image import decode
+from models.preprocessing import Preprocessing
 from models.runtimes.onnxruntime import OnnxEmbedder
 from service.settings import load_settings
 from tests.harness import photographs
@@ -39,15 +40,15 @@ CORES = len(os.sched_getaffinity(0))
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A split's photographs as the network takes them. pixels: uint8 (n, 224, 224, 3); labels: one per row."""
+    """A split's photographs as the network takes them. pixels: uint8 (n, side, side, 3); labels: one per row."""
 
     pixels: Pixels
     labels: npt.NDArray[np.str_]
 
     @classmethod
-    def read(cls, photos: Sequence[Photo]) -> Decoded:
+    def read(cls, photos: Sequence[Photo], preprocessing: Preprocessing) -> Decoded:
         with ThreadPoolExecutor(CORES) as pool:
-            pixels = list(pool.map(lambda photo: decode(photo.read()).pixels, photos))
+            pixels = list(pool.map(lambda photo: decode(photo.read(), preprocessing=preprocessing).pixels, photos))
         return cls(np.stack(pixels), np.array([photo.label for photo in photos]))
 
 
@@ -69,9 +70,10 @@ def quality(
 
 
 def measure(artefacts: Sequence[Artefact]) -> dict[str, dict[str, float]]:
-    """Figures by "set/precision"; with fp32 first, the others are compared with it."""
+    """Figures by "set/precision" of one model; with fp32 first, the others are compared with it."""
     splits = [(name, split) for name in DATASETS for split in ("catalogue", "queries")] + [("unrelated", "images")]
-    photos = {key: Decoded.read(photographs.split(*key)) for key in splits}
+    preprocessing = artefacts[0].preprocessing
+    photos = {key: Decoded.read(photographs.split(*key), preprocessing) for key in splits}
     figures: dict[str, dict[str, float]] = {}
     reference: dict[tuple[str, str], Floats] = {}
     for built in artefacts:

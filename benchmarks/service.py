@@ -30,6 +30,7 @@ from models import artefact
 from models.artefact import Artefact
 from models.pictures.image import decode
 from models.runtimes.onnxruntime import OnnxEmbedder
+from models.runtimes.processor import resolve_precision
 from service.settings import load_settings
 from tests.harness import photographs
 from tests.harness.process import ServerProcess
@@ -236,7 +237,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="longer rounds, more pictures")
     arguments = parser.parse_args()
     settings, _ = load_settings()
-    precision = artefact.resolve_precision(arguments.precision or settings.precision, "cpu")
+    precision = resolve_precision(arguments.precision or settings.precision, "cpu")
     built = artefact.find(settings.models, model=settings.model, precision=precision)
     fp32 = artefact.find(settings.models, model=settings.model, precision="fp32")
     photos = photographs.split("groceries", "catalogue") + photographs.split("unrelated", "images")

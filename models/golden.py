@@ -1,13 +1,11 @@
 """A model proves itself on one picture that needs no file: drawn with integers, the same on every machine.
 
-An artefact carries its golden embedding of that picture; a kernel that computes something else is told by it.
+An artefact carries its golden embedding of that picture; a kernel that computes something else is found out by it.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +15,14 @@ from models.errors import ArtefactCorrupt
 PICTURE = "picture-1"
 MIN_COSINE = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.999}
 
-_SIDE = 224
-_STORED = Path(__file__).with_name("golden.json")
 
-
-def golden_picture() -> npt.NDArray[np.uint8]:
-    """uint8 (224, 224, 3): soft noise in four octaves under some hard-edged shapes, in integer arithmetic only.
+def golden_picture(side: int) -> npt.NDArray[np.uint8]:
+    """uint8 (side, side, 3): soft noise in four octaves under some hard-edged shapes, in integer arithmetic only.
 
     Wide in range and frequency, so that most channels of a network respond to it.
     """
-    row, column = np.mgrid[0:_SIDE, 0:_SIDE].astype(np.int64)
-    picture = np.zeros((_SIDE, _SIDE, 3), np.int64)
+    row, column = np.mgrid[0:side, 0:side].astype(np.int64)
+    picture = np.zeros((side, side, 3), np.int64)
     for channel in range(3):
         for octave, cell in enumerate((56, 28, 14, 7)):
             picture[..., channel] += _noise(row, column, cell, seed=97 * channel + 13 * octave) >> octave
@@ -37,12 +32,6 @@ def golden_picture() -> npt.NDArray[np.uint8]:
     stripes = (row > 130) & (column < 100) & ((row + column) // 9 % 2 == 0)
     picture[stripes] = picture[stripes] // 4 + np.array([20, 60, 170])
     return np.clip(picture, 0, 255).astype(np.uint8)
-
-
-def stored_golden(precision: str) -> npt.NDArray[np.float32]:
-    """The embedding in the repository, for the published weights: float32 (2048,). fp16 is measured against fp32's."""
-    stored = json.loads(_STORED.read_text())
-    return unpack(stored["int8" if precision == "int8" else "fp32"])
 
 
 def pack(vector: npt.NDArray[np.float32]) -> str:

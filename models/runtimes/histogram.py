@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from models.preprocessing import Preprocessing
+
 _LEVELS = 8
 _REGIONS = 4
 
@@ -18,6 +20,7 @@ class HistogramEmbedder:
     fingerprint: str = "histogram-1"
     name: str = "histogram"
     precision: str = "fp32"
+    preprocessing: Preprocessing = Preprocessing()
     dim: int = _REGIONS * _LEVELS**3
 
     def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

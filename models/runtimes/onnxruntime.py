@@ -1,24 +1,22 @@
-"""Pixels in, unit vectors out, or an error: never a zero or non-finite vector.
+"""The Embedder on onnxruntime: unit vectors or an error, never a zero or non-finite vector.
 
-Batch-only and synchronous; who calls it decides about threads. One session serves concurrent callers.
+One session serves concurrent callers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from models import golden
-from models.artefact import Artefact
-from models.backbones.resnet50.graph import INPUT, OUTPUT
+from models.artefact import Artefact, check
+from models.embedder import INPUT, OUTPUT, Embeddings, Pixels
 from models.errors import ArtefactCorrupt, DeviceUnavailable, EmbeddingInvalid
-
-Pixels = npt.NDArray[np.uint8]
-Embeddings = npt.NDArray[np.float32]
+from models.preprocessing import Preprocessing
 
 # Batch sizes a GPU is given.
 BUCKETS = (1, 2, 4, 8, 16, 32, 64)
@@ -26,20 +24,6 @@ BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _TENSORRT = "TensorrtExecutionProvider"
-
-
-class Embedder(Protocol):
-    """fingerprint: equal for embedders whose vectors may be compared. dim: length of an embedding."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def dim(self) -> int: ...
-
-    def embed(self, pixels: Pixels) -> Embeddings:
-        """uint8 (n, h, w, 3) RGB → float32 (n, dim), rows of unit length. Raises EmbeddingInvalid."""
-        ...
 
 
 class OnnxEmbedder:
@@ -88,7 +72,7 @@ class OnnxEmbedder:
             raise DeviceUnavailable(
                 "CUDA was asked for, but onnxruntime fell back to the CPU: check the driver and the CUDA libraries"
             )
-        found = self._run(golden.golden_picture()[None])[0]
+        found = self._run(golden.golden_picture(side)[None])[0]
         golden.check(found, golden.unpack(artefact.golden), artefact.precision, str(artefact.path))
 
     def embed(self, pixels: Pixels) -> Embeddings:
@@ -105,8 +89,43 @@ class OnnxEmbedder:
 
     def _run(self, pixels: Pixels) -> Embeddings:
         parts = bucketed(pixels, self._buckets) if self._buckets else [pixels]
-        rows: list[Embeddings] = [self._session.run([OUTPUT], {INPUT: part})[0] for part in parts]
+        rows: list[Embeddings] = [
+            self._session.run([OUTPUT], {INPUT: network_input(part, self.preprocessing)})[0] for part in parts
+        ]
         return np.concatenate(rows)[: len(pixels)] if self._buckets else rows[0]
+
+
+def verify(artefact: Artefact) -> None:
+    """Checks the file's hash and that it computes its golden embedding here, on the CPU. Raises ArtefactCorrupt."""
+    check(artefact)
+    OnnxEmbedder(artefact, threads=1)
+
+
+def golden_embedding(graph: bytes, preprocessing: Preprocessing) -> Embeddings:
+    """A graph's embedding of the golden picture, float32 (dim,), on one CPU thread. Raises ArtefactCorrupt."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=[_CPU])
+        pixels = golden.golden_picture(preprocessing.side)[None]
+        rows: Embeddings = session.run([OUTPUT], {INPUT: network_input(pixels, preprocessing)})[0]
+    except Exception as error:  # onnxruntime raises kinds of its own that it does not export
+        raise ArtefactCorrupt(f"onnxruntime does not run the model: {str(error).splitlines()[0][:200]}") from error
+    embedding: Embeddings = rows[0]
+    return embedding
+
+
+def network_input(pixels: Pixels, preprocessing: Preprocessing) -> Pixels | npt.NDArray[np.float32]:
+    """The bytes themselves, or float32 with mean and deviation applied where the graph does not hold them."""
+    if preprocessing.mean is None or preprocessing.deviation is None:
+        return pixels
+    values = pixels.astype(np.float32)
+    values -= np.array(preprocessing.mean, np.float32)
+    values /= np.array(preprocessing.deviation, np.float32)
+    return values
 
 
 def unit_rows(embeddings: Embeddings) -> Embeddings:

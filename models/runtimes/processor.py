@@ -1,4 +1,4 @@
-"""What this machine can compute, as far as it decides which model to use."""
+"""The processor, as far as what it computes fast decides which precision to use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ from pathlib import Path
 _CPUINFO = Path("/proc/cpuinfo")
 # x86: VNNI and AMX; Arm: dot product and int8 matrices.
 _INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """ "auto" → what new collections should use on this machine; anything else is returned as it is.
+
+    fp16 on a GPU; int8 where the processor multiplies int8 in one instruction (elsewhere it is slower, and on old
+    kernels it saturates); fp32 on all others.
+    """
+    if precision != "auto":
+        return precision
+    if device == "cuda" or (device == "auto" and has_cuda()):
+        return "fp16"
+    return "int8" if multiplies_int8() else "fp32"
 
 
 def multiplies_int8(cpuinfo: Path = _CPUINFO) -> bool:

@@ -163,8 +163,9 @@ def _import_vectors(
 
     def default() -> Model:
         from models import artefact
+        from models.runtimes.processor import resolve_precision
 
-        precision = artefact.resolve_precision(settings.precision, settings.device)
+        precision = resolve_precision(settings.precision, settings.device)
         found = artefact.find(settings.models, model=settings.model, precision=precision)
         return {"model": f"{found.name}-{found.precision}", "fingerprint": found.fingerprint, "dim": found.dim}
 

@@ -36,18 +36,21 @@ def build(precision: Precision = None, weights: Weights = None, data_dir: DataDi
     everything = precision == "all"
     settings = settings_for(data_dir=data_dir, weights=weights, precision=None if everything else precision)
 
-    from models import artefact
+    from models.build.build import build as build_one
+    from models.registry import PRECISIONS
+    from models.runtimes.processor import resolve_precision
 
     if everything:
-        wanted = list(artefact.PRECISIONS)
+        wanted = list(PRECISIONS)
     else:
         # fp32 is built in any case: the others derive from it, and collections made with it may be about.
-        wanted = list(dict.fromkeys(("fp32", artefact.resolve_precision(settings.precision, settings.device))))
+        wanted = list(dict.fromkeys(("fp32", resolve_precision(settings.precision, settings.device))))
     told = out(quiet=json)
     with err().status("building the model"):
         built = [
-            artefact.build(
+            build_one(
                 settings.models,
+                model=settings.model,
                 precision=each,
                 weights=settings.weights,
                 progress=lambda line: told.print(line, style="dim", markup=False),
@@ -82,6 +85,7 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
 
     from models import artefact
     from models.errors import ArtefactError, ArtefactMissing
+    from models.runtimes.onnxruntime import verify as check
 
     found = artefact.available(settings.models)
     if not found:
@@ -90,7 +94,7 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
     for each in found:
         name = f"{each.name}-{each.precision}"
         try:
-            artefact.verify(each)
+            check(each)
         except ArtefactError as error:
             report.append({"model": name, "ok": False, "reason": str(error)})
             err().print(f"[red]bad[/]  {escape(name)}  {escape(str(error))}")

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from models.runtimes.onnxruntime import Embedder
+from models.embedder import Embedder
 from service.errors import DeadlinePassed, ShuttingDown
 
 Pixels = npt.NDArray[np.uint8]

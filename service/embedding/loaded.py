@@ -12,8 +12,10 @@ from index.errors import ModelMismatch
 from index.types import Collection
 from models import artefact as artefacts
 from models.artefact import Artefact
+from models.embedder import Embedder
 from models.preprocessing import Preprocessing
-from models.runtimes.onnxruntime import Embedder, OnnxEmbedder
+from models.runtimes.onnxruntime import OnnxEmbedder
+from models.runtimes.processor import resolve_precision
 from service.settings import Settings
 
 
@@ -41,7 +43,7 @@ class LoadedModel:
     @property
     def preprocessing(self) -> Preprocessing:
         """What a picture must become before `narrow` and `wide` take it."""
-        return self.artefact.preprocessing
+        return self.narrow.preprocessing
 
     @property
     def label(self) -> str:
@@ -62,7 +64,7 @@ class Networks:
         self._cores = cores
         self._lock = threading.Lock()
         self._loaded: dict[str, LoadedModel] = {}
-        precision = artefacts.resolve_precision(settings.precision, settings.device)
+        precision = resolve_precision(settings.precision, settings.device)
         # The model for new collections. Raises ArtefactMissing, ArtefactCorrupt, DeviceUnavailable.
         self.default = self._load(artefacts.find(self._directory, model=settings.model, precision=precision))
         self.keep(self.default)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from models.preprocessing import Preprocessing
 from models.runtimes.onnxruntime import unit_rows
 from service.http.app import create_app
 from service.runtime import Runtime
@@ -24,6 +25,7 @@ class Broken:
     def __init__(self, fingerprint: str, dim: int, value: float) -> None:
         self.fingerprint = fingerprint
         self.dim = dim
+        self.preprocessing = Preprocessing()
         self._value = value
 
     def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

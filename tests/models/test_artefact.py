@@ -13,43 +13,48 @@ import pytest
 
 from models import artefact, golden
 from models.artefact import Artefact
+from models.build.build import build
 from models.errors import ArtefactCorrupt, ArtefactError, ArtefactMissing, WeightsCorrupt, WeightsUnavailable
-from models.runtimes.processor import multiplies_int8
+from models.runtimes.onnxruntime import verify
+from models.runtimes.processor import multiplies_int8, resolve_precision
 
 
 @pytest.fixture
 def copied(model_dir: Path, tmp_path: Path) -> Path:
     """A folder with the real fp32 artefact, linked where the file system can."""
     folder = tmp_path / "models"
-    folder.mkdir()
-    for name in ("resnet50-fp32.onnx", "resnet50-fp32.json"):
+    found = artefact.find(model_dir, precision="fp32")
+    target = artefact.manifest_path(folder, found.fingerprint, "fp32")
+    target.parent.mkdir(parents=True)
+    for source in (found.path, found.manifest):
         try:
-            os.link(model_dir / name, folder / name)
+            os.link(source, target.with_suffix(source.suffix))
         except OSError:
-            shutil.copyfile(model_dir / name, folder / name)
+            shutil.copyfile(source, target.with_suffix(source.suffix))
+    build(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def int8(model_dir: Path) -> Artefact:
-    return artefact.build(model_dir, precision="int8")
+    return build(model_dir, precision="int8")
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def test_precisions_are_derived_the_same_everywhere(copied: Path, int8: Artefact) -> None:
     """int8 built again from fp32, with no picture and no weights at hand, is the same file to the bit; fp16 as well."""
-    again = artefact.build(copied, precision="int8")
+    again = build(copied, precision="int8")
     assert again.sha256 == int8.sha256
-    half = artefact.build(copied, precision="fp16")
+    half = build(copied, precision="fp16")
     single = artefact.find(copied, precision="fp32")
     assert half.fingerprint == single.fingerprint
     assert again.fingerprint != single.fingerprint
     assert [each.precision for each in artefact.available(copied)] == ["fp16", "fp32", "int8"]
     for each in artefact.available(copied):
-        artefact.verify(each)
+        verify(each)
         assert each.dim == 2048
         assert 0 < each.default_threshold < 1
 
@@ -57,40 +62,40 @@ def test_precisions_are_derived_the_same_everywhere(copied: Path, int8: Artefact
 def test_a_standing_artefact_is_reused(copied: Path) -> None:
     """A second build writes nothing."""
     told: list[str] = []
-    first = artefact.build(copied, precision="int8", progress=told.append)
+    first = build(copied, precision="int8", progress=told.append)
     before = first.path.stat()
-    assert artefact.build(copied, precision="int8", progress=told.append) == first
+    assert build(copied, precision="int8", progress=told.append) == first
     assert first.path.stat().st_mtime_ns == before.st_mtime_ns
-    assert told[-1] == "resnet50-int8 stands, verified"
+    assert told[-1] == "resnet50-int8 is there, verified"
 
 
 def test_a_damaged_artefact_is_told_and_built_anew(copied: Path) -> None:
     """One flipped bit: find refuses, build replaces."""
-    sound = artefact.build(copied, precision="int8")
+    sound = build(copied, precision="int8")
     data = bytearray(sound.path.read_bytes())
     data[len(data) // 2] ^= 1
     sound.path.write_bytes(data)
     with pytest.raises(ArtefactCorrupt, match="is damaged"):
         artefact.find(copied, precision="int8")
     told: list[str] = []
-    assert artefact.build(copied, precision="int8", progress=told.append).sha256 == sound.sha256
-    assert "building it anew" in told[1]
-    artefact.verify(sound)
+    assert build(copied, precision="int8", progress=told.append).sha256 == sound.sha256
+    assert "building it anew" in told[0]
+    verify(sound)
 
 
 def test_a_graph_without_its_manifest_counts_as_missing(copied: Path) -> None:
     """A build that died between the two files leaves nothing that loads."""
-    built = artefact.build(copied, precision="int8")
-    built.path.with_suffix(".json").unlink()
+    built = build(copied, precision="int8")
+    built.manifest.unlink()
     with pytest.raises(ArtefactMissing, match="lookalike model build"):
         artefact.find(copied, precision="int8")
-    assert artefact.build(copied, precision="int8") == built
+    assert build(copied, precision="int8") == built
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', "\0\0"])
 def test_damaged_manifests_are_refused(copied: Path, text: str) -> None:
     """Whatever stands in the manifest, the answer is one line, and listing goes on without it."""
-    (copied / "resnet50-int8.json").write_text(text)
+    build(copied, precision="int8").manifest.write_text(text)
     with pytest.raises(ArtefactCorrupt, match="is no manifest of a model"):
         artefact.find(copied, precision="int8")
     assert [each.precision for each in artefact.available(copied)] == ["fp32"]
@@ -98,12 +103,12 @@ def test_damaged_manifests_are_refused(copied: Path, text: str) -> None:
 
 def test_another_computation_is_refused(copied: Path) -> None:
     """A file whose hash is right but that no longer gives its golden embedding does not pass."""
-    built = artefact.build(copied, precision="int8")
-    manifest = json.loads(built.path.with_suffix(".json").read_text())
+    built = build(copied, precision="int8")
+    manifest = json.loads(built.manifest.read_text())
     manifest["golden"] = golden.pack(golden.unpack(manifest["golden"])[::-1])
-    built.path.with_suffix(".json").write_text(json.dumps(manifest))
+    built.manifest.write_text(json.dumps(manifest))
     with pytest.raises(ArtefactCorrupt, match="computes something else on this machine"):
-        artefact.verify(artefact.find(copied, precision="int8"))
+        verify(artefact.find(copied, precision="int8"))
 
 
 def test_missing_models_say_what_to_run(tmp_path: Path) -> None:
@@ -120,23 +125,23 @@ def test_bad_weights_leave_nothing_behind(tmp_path: Path) -> None:
     wrong.write_bytes(b"half a download")
     folder = tmp_path / "models"
     with pytest.raises(WeightsCorrupt, match="sha512"):
-        artefact.build(folder, weights=wrong)
+        build(folder, weights=wrong)
     with pytest.raises(WeightsUnavailable, match="cannot read"):
-        artefact.build(folder, weights=tmp_path / "absent.tgz")
+        build(folder, weights=tmp_path / "absent.tgz")
     with pytest.raises(ArtefactError, match="unknown: use one of"):
-        artefact.build(folder, precision="fp8")
+        build(folder, precision="fp8")
     assert not folder.exists()
 
 
 def test_what_a_killed_build_left_is_removed(copied: Path) -> None:
     """Our own temporary files go once they are old; young ones may belong to a build that runs, others are not ours."""
-    old, young, foreign = copied / ".weights-old", copied / ".resnet50-int8.onnx-young", copied / "notes.txt"
+    old, young, foreign = copied / ".weights-old", copied / ".int8.onnx-partial-young", copied / "notes.txt"
     old.mkdir()
     for path in (old / "part.tgz", young, foreign):
         path.write_bytes(b"x")
     os.utime(old, (0, 0))
     os.utime(foreign, (0, 0))
-    artefact.build(copied)
+    build(copied)
     assert not old.exists()
     assert young.exists()
     assert foreign.exists()
@@ -146,17 +151,18 @@ def test_no_room_on_the_disk_is_one_line(copied: Path) -> None:
     """A write that fails in the middle (a real limit on the file size) leaves no part of a file."""
     script = (
         "import resource, sys; from pathlib import Path\n"
-        "from models import artefact; from models.errors import ModelsError\n"
+        "from models.build.build import build; from models.errors import ModelsError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
-        "try: artefact.build(Path(sys.argv[1]), precision='int8')\n"
+        "try: build(Path(sys.argv[1]), precision='int8')\n"
         "except ModelsError as error: print(type(error).__name__, error)\n"
     )
+    before = names(copied)
     command = [sys.executable, "-c", script, str(copied)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.stderr == ""
     assert done.stdout.startswith("WeightsUnavailable cannot write to")
     assert done.stdout.count("\n") == 1
-    assert names(copied) == ["resnet50-fp32.json", "resnet50-fp32.onnx"]
+    assert names(copied) == before
 
 
 def test_a_torchvision_model_is_built_beside_the_other(tmp_path: Path) -> None:
@@ -166,13 +172,13 @@ def test_a_torchvision_model_is_built_beside_the_other(tmp_path: Path) -> None:
 
     path = tmp_path / "resnet50.pth"
     torch.save(torch_resnet(4).state_dict(), path)
-    built = artefact.build(tmp_path / "models", weights=path)
+    built = build(tmp_path / "models", weights=path)
     assert (built.name, built.dim) == ("resnet50-torchvision", 128)
-    artefact.verify(built)
-    half = artefact.build(tmp_path / "models", weights=path, precision="fp16")
+    verify(built)
+    half = build(tmp_path / "models", weights=path, precision="fp16")
     assert half.fingerprint == built.fingerprint
     with pytest.raises(ArtefactError, match="int8 needs recorded activations"):
-        artefact.build(tmp_path / "models", weights=path, precision="int8")
+        build(tmp_path / "models", weights=path, precision="int8")
 
 
 def test_auto_follows_the_processor(tmp_path: Path) -> None:
@@ -187,6 +193,6 @@ def test_auto_follows_the_processor(tmp_path: Path) -> None:
         cpuinfo.write_text(f"processor\t: 0\nmodel name\t: vnni\nflags\t\t: {flags}\nflags\t\t: avx_vnni\n")
         assert multiplies_int8(cpuinfo) is expected
     assert not multiplies_int8(tmp_path / "absent")
-    assert artefact.resolve_precision("auto", "cpu") == ("int8" if multiplies_int8() else "fp32")
-    assert artefact.resolve_precision("auto", "cuda") == "fp16"
-    assert artefact.resolve_precision("fp32", "cuda") == "fp32"
+    assert resolve_precision("auto", "cpu") == ("int8" if multiplies_int8() else "fp32")
+    assert resolve_precision("auto", "cuda") == "fp16"
+    assert resolve_precision("fp32", "cuda") == "fp32"

@@ -7,16 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from models import artefact, golden
-from models.backbones.resnet50.graph import INPUT, OUTPUT, build_graph
+from models.backbones.resnet50.builder import stored_golden
+from models.backbones.resnet50.graph import build_graph
 from models.backbones.resnet50.weights import Convolution, Network
+from models.build.build import build
+from models.embedder import INPUT, OUTPUT
 from models.errors import ArtefactCorrupt, DeviceUnavailable, EmbeddingInvalid
 from models.pictures.image import decode
+from models.preprocessing import Preprocessing
 from models.runtimes.histogram import HistogramEmbedder
-from models.runtimes.onnxruntime import BUCKETS, OnnxEmbedder, bucketed, unit_rows, wanted_providers
+from models.runtimes.onnxruntime import (
+    BUCKETS,
+    OnnxEmbedder,
+    bucketed,
+    golden_embedding,
+    unit_rows,
+    wanted_providers,
+)
 from tests.conftest import Photos
 from tests.harness.networks import noise_pictures, tiny_network
 
@@ -28,13 +40,13 @@ def fp32(model_dir: Path) -> OnnxEmbedder:
 
 @pytest.fixture(scope="module")
 def int8(model_dir: Path) -> OnnxEmbedder:
-    return OnnxEmbedder(artefact.build(model_dir, precision="int8"), threads=1)
+    return OnnxEmbedder(build(model_dir, precision="int8"), threads=1)
 
 
 def test_the_published_network_gives_the_golden_embedding(fp32: OnnxEmbedder) -> None:
     """The embedding of the generated picture is the one in the repository: cosine at least 0.9999."""
-    found = fp32.embed(golden.golden_picture()[None])[0]
-    expected = golden.stored_golden("fp32")
+    found = fp32.embed(golden.golden_picture(224)[None])[0]
+    expected = stored_golden("fp32")
     assert found @ expected / np.linalg.norm(expected) >= 0.9999
 
 
@@ -97,7 +109,7 @@ def test_rows_that_are_no_unit_vectors_are_named(value: float) -> None:
 
 def test_a_kernel_that_computes_something_else_is_refused_at_start(model_dir: Path) -> None:
     """The golden embedding of another artefact stands for a machine whose int8 kernel saturates: it must not start."""
-    built = artefact.build(model_dir, precision="int8")
+    built = build(model_dir, precision="int8")
     turned = golden.unpack(built.golden)[::-1].copy()
     with pytest.raises(ArtefactCorrupt, match="LOOKALIKE_PRECISION=fp32"):
         OnnxEmbedder(replace(built, golden=golden.pack(turned)), threads=1)
@@ -144,8 +156,8 @@ def test_buckets_hold_every_picture_once(count: int) -> None:
 
 def test_half_precision_stays_within_its_rounding(model_dir: Path, fp32: OnnxEmbedder) -> None:
     """fp16 shares fp32's fingerprint, so it must share its vectors: cosine above 0.9999."""
-    half = OnnxEmbedder(artefact.build(model_dir, precision="fp16"), threads=1)
-    pixels = np.stack([golden.golden_picture(), *noise_pictures(2)])
+    half = OnnxEmbedder(build(model_dir, precision="fp16"), threads=1)
+    pixels = np.stack([golden.golden_picture(224), *noise_pictures(2)])
     assert half.fingerprint == fp32.fingerprint
     assert (half.embed(pixels) * fp32.embed(pixels)).sum(1).min() > 0.9999
 
@@ -168,3 +180,48 @@ def test_the_histogram_embedder_tells_colours_apart() -> None:
     assert one.shape == (embedder.dim,)
     assert one @ again == pytest.approx(1)
     assert one @ other == pytest.approx(0)
+
+
+def test_numbers_that_the_graph_does_not_hold_are_applied_before_it(tmp_path: Path, model_dir: Path) -> None:
+    """Mean and deviation outside the graph give the vectors that they give inside it."""
+    wanted = Preprocessing(side=8, short_side=8, mean=(127.0, 120.0, 110.0), deviation=(128.0, 64.0, 32.0))
+
+    def graph(kind: int, first: list[onnx.NodeProto]) -> bytes:
+        constants = [
+            onnx.numpy_helper.from_array(np.array(value, np.float32), name)
+            for name, value in (("mean", wanted.mean), ("deviation", wanted.deviation))
+        ]
+        nodes = [
+            *first,
+            onnx.helper.make_node("Flatten", ["values"], ["flat"]),
+            onnx.helper.make_node("ReduceL2", ["flat"], ["norm"], axes=[1], keepdims=1),
+            onnx.helper.make_node("Div", ["flat", "norm"], [OUTPUT]),
+        ]
+        pixels = onnx.helper.make_tensor_value_info(INPUT, kind, ["batch", 8, 8, 3])
+        embedding = onnx.helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, ["batch", 192])
+        body = onnx.helper.make_graph(nodes, "tiny", [pixels], [embedding], constants)
+        model = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 17)])
+        model.ir_version = 8
+        return bytes(model.SerializeToString())
+
+    make = onnx.helper.make_node
+    outside = graph(onnx.TensorProto.FLOAT, [make("Identity", [INPUT], ["values"])])
+    inside = graph(
+        onnx.TensorProto.UINT8,
+        [
+            make("Cast", [INPUT], ["floats"], to=onnx.TensorProto.FLOAT),
+            make("Sub", ["floats", "mean"], ["centred"]),
+            make("Div", ["centred", "deviation"], ["values"]),
+        ],
+    )
+    plain = replace(wanted, mean=None, deviation=None)
+    expected = golden_embedding(inside, plain)
+    pictures = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 3), np.uint8)
+    found = []
+    for number, (data, taken) in enumerate(((inside, plain), (outside, wanted))):
+        path = tmp_path / f"{number}.onnx"
+        path.write_bytes(data)
+        base = artefact.find(model_dir, precision="fp32")
+        built = replace(base, path=path, dim=192, preprocessing=taken, golden=golden.pack(expected))
+        found.append(OnnxEmbedder(built, threads=1).embed(pictures))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)

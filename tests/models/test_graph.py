@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 
 from models import golden
-from models.backbones.resnet50.graph import INPUT, OUTPUT, build_graph, read_network
+from models.backbones.resnet50.graph import build_graph, read_network
+from models.embedder import INPUT, OUTPUT
 from models.errors import ArtefactCorrupt
 from tests.harness.networks import noise_pictures, tiny_network
 
@@ -71,7 +72,7 @@ def test_a_network_survives_its_graph() -> None:
 
 def test_the_golden_picture_is_the_same_everywhere() -> None:
     """Drawn with integers: its bytes are pinned, and a change of them would void every golden embedding."""
-    picture = golden.golden_picture()
+    picture = golden.golden_picture(224)
     assert picture.shape == (224, 224, 3)
     assert picture.dtype == np.uint8
     digest = hashlib.sha256(picture.tobytes()).hexdigest()

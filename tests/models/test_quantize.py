@@ -20,9 +20,10 @@ from models.backbones.resnet50.activations import (
     record,
     stored_activations,
 )
-from models.backbones.resnet50.graph import INPUT, OUTPUT, build_graph
+from models.backbones.resnet50.graph import build_graph
 from models.backbones.resnet50.quantize import build_int8, quantized
 from models.backbones.resnet50.weights import Network
+from models.embedder import INPUT, OUTPUT
 from models.errors import ArtefactCorrupt
 from tests.harness.networks import noise_pictures, tiny_network
 

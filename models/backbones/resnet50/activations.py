@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 
 from models.backbones.resnet50 import graph
 from models.backbones.resnet50.weights import STAGES, Network
+from models.embedder import INPUT
 from models.errors import ArtefactCorrupt
 
 Float64 = npt.NDArray[np.float64]
@@ -136,7 +137,7 @@ def _runner(network: Network, names: list[str]) -> Any:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def run(picture: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
-        values = session.run(names, {graph.INPUT: picture[None]})
+        values = session.run(names, {INPUT: picture[None]})
         return {name: value[0].reshape(value.shape[1], -1) for name, value in zip(names, values, strict=True)}
 
     return run

@@ -15,11 +15,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.backbones.resnet50.weights import STAGES, Convolution, Network
+from models.embedder import INPUT, OUTPUT
 
 VERSION = "graph-2"
 SIDE = 224
-INPUT = "pixels"
-OUTPUT = "embedding"
 POOLED = "pooled"
 # A zero embedding stays zero instead of turning into NaN, so that the embedder can tell it.
 SMALLEST_NORM = 1e-12

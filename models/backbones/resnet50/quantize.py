@@ -14,8 +14,9 @@ import numpy.typing as npt
 import onnx
 
 from models.backbones.resnet50.activations import Activations
-from models.backbones.resnet50.graph import INPUT, POOLED, GraphWriter, normalised
+from models.backbones.resnet50.graph import POOLED, GraphWriter, normalised
 from models.backbones.resnet50.weights import STAGES, Network
+from models.embedder import INPUT
 
 RECIPE = "int8-1"
 Float64 = npt.NDArray[np.float64]

