@@ -1,0 +1,55 @@
+"""Fields that several requests and answers share: each pattern, range and limit once.
+
+Numbers of answers carry their range in the document only: an answer is not withheld because a sum came out odd.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from index.limits import ID_PATTERN, ID_RULE, NAME_PATTERN, NAME_RULE
+
+MAX_LIMIT = 100  # results of a search
+MAX_PAGE = 1000  # entries of a page of a list
+MAX_OFFSET = 10_000
+MAX_QUERIES = 32  # of a batch, and pictures of a request for embeddings
+MAX_LIKES = 100
+MAX_DELETED = 10_000  # ids of one request
+MAX_DIM = 65_536
+# What a double holds exactly: clients in JavaScript have no other numbers.
+SAFE = 2**53 - 1
+
+ItemId = Annotated[
+    str, Field(pattern=ID_PATTERN, min_length=1, max_length=128, description=ID_RULE, examples=["shirt-1"])
+]
+Name = Annotated[
+    str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63, description=NAME_RULE, examples=["default"])
+]
+Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+GroupBy = Annotated[
+    str, Field(min_length=1, max_length=256, description="A metadata key: the best item of each of its values")
+]
+# Any JSON object; what may be in it is checked by `service.imports.put`.
+Metadata = Annotated[dict[str, Any], Field(examples=[{"brand": "acme", "price": 12.5}])]
+
+
+def text(length: int, **keywords: Any) -> Any:
+    """Of an answer: at most `length` characters."""
+    return Field(json_schema_extra={"maxLength": length, **keywords})
+
+
+Text = Annotated[str, text(256)]
+Timestamp = Annotated[str, text(32, format="date-time", examples=["2026-11-25T12:00:00.000Z"])]
+Count = Annotated[int, Field(json_schema_extra={"minimum": 0, "maximum": SAFE, "format": "int64"})]
+Share = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
+Cosine = Annotated[float, Field(json_schema_extra={"minimum": -1, "maximum": 1})]
+Milliseconds = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": SAFE})]
+Seconds = Milliseconds
+
+
+def timestamp(seconds: float) -> str:
+    """UTC seconds as RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,127 @@
+"""Filter: conditions on metadata. What it means is decided by `index.filters` alone; here is what it looks like.
+
+A clause that is null or an empty list counts as left out, as fields of a search do; a null in `match` or `any` is a
+value.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, PlainValidator, WithJsonSchema
+
+from index import filters
+from index.errors import FilterError
+from index.filters import MAX_CONDITIONS, MAX_VALUES
+from service.http.schemas.base import Request
+from service.http.schemas.fields import text
+from service.strict_json import JsonRefused, loads
+
+MAX_FILTER = 2**20  # characters of JSON
+EXAMPLE = {"must": [{"key": "price", "range": {"gte": 10, "lt": 20}}]}
+
+Key = Annotated[str, text(65_536, minLength=1), Field(description="A metadata key, or a dotted path")]
+Value = Annotated[
+    Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"], "title": "FilterValue", "maxLength": 65_536})
+]
+Bound = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "type": ["number", "string"],
+            "description": "A number, or a time as RFC 3339 text",
+            "minimum": -1.7976931348623157e308,
+            "maximum": 1.7976931348623157e308,
+            "maxLength": 64,
+        }
+    ),
+]
+
+
+class MatchCondition(Request):
+    """One of the values under the key equals this one; 1 and 1.0 are equal, 1 and "1" are not."""
+
+    key: Key
+    match: Value
+
+
+class AnyCondition(Request):
+    """One of the values under the key equals one of these."""
+
+    key: Key
+    any: Annotated[list[Value], Field(max_length=MAX_VALUES)]
+
+
+class Range(Request):
+    """Bounds; those that are not given are infinite."""
+
+    model_config = {"json_schema_extra": {"minProperties": 1}}
+
+    gt: Bound = None
+    gte: Bound = None
+    lt: Bound = None
+    lte: Bound = None
+
+
+class RangeCondition(Request):
+    """One of the values under the key lies within the bounds."""
+
+    key: Key
+    range: Range
+
+
+Conditions = Annotated[list[MatchCondition | AnyCondition | RangeCondition], Field(max_length=MAX_CONDITIONS)] | None
+
+
+class Filter(Request):
+    """All of `must`, at least one of `should` where there are any, none of `must_not`."""
+
+    model_config = {"json_schema_extra": {"examples": [EXAMPLE]}}
+
+    must: Conditions = None
+    should: Conditions = None
+    must_not: Conditions = None
+
+
+class SelectiveFilter(Filter):
+    """A filter with at least one condition."""
+
+    model_config = {
+        "json_schema_extra": {
+            "minProperties": 1,
+            "not": {"properties": {clause: {"maxItems": 0} for clause in ("must", "should", "must_not")}},
+        }
+    }
+
+
+def parsed(value: Any) -> filters.Filter:
+    """From decoded JSON. Raises FilterError."""
+    if isinstance(value, dict):
+        value = {clause: each for clause, each in value.items() if each is not None}
+    return filters.parse_filter(value)
+
+
+def parsed_text(value: Any) -> filters.Filter:
+    """From JSON text. Raises FilterError."""
+    try:
+        return parsed(loads(value))
+    except JsonRefused as refused:
+        raise FilterError("", str(refused)) from None
+
+
+FilterField = Annotated[filters.Filter, PlainValidator(parsed, json_schema_input_type=Filter)]
+SelectiveField = Annotated[filters.Filter, PlainValidator(parsed, json_schema_input_type=SelectiveFilter)]
+FilterText = Annotated[
+    filters.Filter,
+    PlainValidator(
+        parsed_text,
+        json_schema_input_type=Annotated[
+            str,
+            Field(
+                min_length=2,
+                max_length=MAX_FILTER,
+                description='A Filter as JSON text, such as `{"must":[{"key":"brand","match":"acme"}]}`',
+            ),
+        ],
+    ),
+]

@@ -1,0 +1,23 @@
+"""Page: a slice of a list, and how the next one is asked for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from service.http.schemas.base import Answer, Request
+from service.http.schemas.fields import MAX_PAGE, text
+
+
+class PageFields(Request):
+    """How many entries of a list, from where on."""
+
+    limit: int = Field(100, ge=1, le=MAX_PAGE, description="At most so many entries")
+    cursor: str | None = Field(None, min_length=1, max_length=1024, description="`next_cursor` of the page before")
+
+
+class Page(Answer):
+    """What every list has beside its `items`."""
+
+    next_cursor: Annotated[str, text(1024)] | None = Field(description="For the next page; null at the end")

@@ -1,0 +1,58 @@
+"""Problem: how every error is answered (RFC 9457), and the kinds of problem there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from service.http.schemas.base import Answer
+from service.http.schemas.fields import text
+
+# slug → status, title
+KINDS: dict[str, tuple[int, str]] = {
+    "malformed-http": (400, "The request is not well-formed HTTP"),
+    "not-found": (404, "There is nothing here"),
+    "method-not-allowed": (405, "The method is not allowed here"),
+    "model-mismatch": (409, "The collection was built with another model"),
+    "content-too-large": (413, "The body is larger than allowed"),
+    "unsupported-image": (415, "Not a picture of an accepted kind"),
+    "unsupported-media-type": (415, "The Content-Type is not accepted here"),
+    "image-undecodable": (422, "The picture does not decode"),
+    "image-too-large": (422, "The picture has more pixels than allowed"),
+    "invalid-request": (422, "The request is not valid"),
+    "url-refused": (422, "The URL may not be fetched"),
+    "internal": (500, "A bug on our side"),
+    "overloaded": (503, "The queue is full"),
+    "not-ready": (503, "The service is not ready"),
+    "storage-full": (507, "The disk is full"),
+}
+MAX_FIELD_ERRORS = 20
+
+ProblemType = Annotated[
+    str,
+    Field(
+        description="A reference below this service that names the kind of problem",
+        json_schema_extra={"enum": [f"/problems/{slug}" for slug in KINDS]},
+    ),
+]
+
+
+class FieldError(Answer):
+    """What is wrong with one field, without what was sent."""
+
+    field: Annotated[str, text(200, examples=["score_threshold"])]
+    message: Annotated[str, text(500, examples=["must be at most 1"])]
+
+
+class ProblemDetails(Answer):
+    """An error, as application/problem+json."""
+
+    absent: ClassVar[frozenset[str]] = frozenset({"errors"})
+
+    type: ProblemType
+    title: Annotated[str, text(200)]
+    status: Annotated[int, Field(json_schema_extra={"minimum": 400, "maximum": 599})]
+    detail: Annotated[str, text(2000)] = Field(description="One line: what is wrong, and what to do")
+    instance: Annotated[str, text(8192, format="uri-reference")] = Field(description="The path that was asked")
+    errors: Annotated[list[FieldError], Field(max_length=MAX_FIELD_ERRORS)] | None = None

@@ -1,0 +1,170 @@
+"""Search: the fields every search takes, as JSON and as text, and what it answers."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, PlainValidator
+
+from service.http.schemas.base import Answer, Blanks, Texts
+from service.http.schemas.collections import ThresholdSource
+from service.http.schemas.fields import (
+    MAX_LIMIT,
+    MAX_OFFSET,
+    Cosine,
+    Count,
+    GroupBy,
+    ItemId,
+    Metadata,
+    Milliseconds,
+    Score,
+    Text,
+    text,
+)
+from service.http.schemas.filters import FilterField, FilterText
+from service.http.schemas.items import Picture
+from service.search import answer
+
+Crop = tuple[float, float, float, float]
+
+_SHARE = r"(?:[01](?:\.[0-9]{0,20})?|\.[0-9]{1,20}|[0-9](?:\.[0-9]{1,20})?[eE]-[0-9]{1,3})"
+CROP_PATTERN = rf"^ ?{_SHARE}(?: ?, ?{_SHARE}){{3}} ?$"
+_CROP = re.compile(CROP_PATTERN.removeprefix("^").removesuffix("$"))
+
+
+def cropped(value: Any) -> Crop:
+    """From `left,top,right,bottom`; in JSON a list of the four numbers is taken as well. Raises ValueError."""
+    if isinstance(value, list) and len(value) == 4 and all(type(each) in (int, float) for each in value):
+        left, top, right, bottom = value
+    elif isinstance(value, str) and _CROP.fullmatch(value):
+        left, top, right, bottom = map(float, value.split(","))
+    else:
+        raise ValueError("must be left,top,right,bottom: four numbers from 0 to 1")
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError("must have 0 ≤ left < right ≤ 1 and 0 ≤ top < bottom ≤ 1")
+    return left, top, right, bottom
+
+
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="At most so many results; left out: 10")]
+Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET, description="So many of the best are skipped; left out: 0")]
+Threshold = Annotated[Score, Field(description="Results score at least this; left out: the collection's own")]
+CropText = Annotated[
+    Crop,
+    PlainValidator(
+        cropped,
+        json_schema_input_type=Annotated[
+            str,
+            Field(
+                pattern=CROP_PATTERN,
+                max_length=128,
+                description="The part to look at: left,top,right,bottom, each 0…1 of the upright image",
+                examples=["0.25,0.25,0.75,0.75"],
+            ),
+        ],
+    ),
+]
+
+
+class SearchFields(Blanks):
+    """The fields every search takes, as JSON."""
+
+    limit: Limit = 10
+    offset: Offset = 0
+    score_threshold: Threshold | None = None
+    filter: FilterField | None = None
+    group_by: GroupBy | None = None
+
+
+class SimilarFields(Texts):
+    """The fields of a search that needs no picture, as text."""
+
+    blanks: ClassVar[frozenset[str]] = frozenset({"limit", "score_threshold", "filter", "group_by", "offset", "crop"})
+
+    limit: Limit = 10
+    score_threshold: Threshold | None = None
+    filter: FilterText | None = None
+    group_by: GroupBy | None = None
+
+
+class SearchTexts(SimilarFields):
+    """The fields of a search by picture, in a form or a query string."""
+
+    offset: Offset = 0
+    crop: CropText | None = None
+
+
+class SearchForm(SearchTexts):
+    """A picture and how to search by it, as multipart/form-data."""
+
+    image: Picture
+
+
+class Result(Answer):
+    """One item that was found."""
+
+    absent: ClassVar[frozenset[str]] = frozenset({"group"})
+
+    id: ItemId
+    score: Cosine = Field(description="Cosine similarity, −1…1")
+    metadata: Metadata
+    thumbnail_url: Annotated[str, text(512, format="uri-reference")] | None = Field(
+        description="A path from the origin; null for an item imported as a vector"
+    )
+    group: Annotated[str, text(65_536)] | int | float | bool | None = Field(
+        None, description="The value of `group_by`; absent without it"
+    )
+
+
+class TookMs(Answer):
+    """Milliseconds of the stages, and in all."""
+
+    decode: Milliseconds
+    embed: Milliseconds
+    search: Milliseconds
+    total: Milliseconds
+
+
+class SearchResponse(Answer):
+    """What was found, best first, or that nothing is similar."""
+
+    results: Annotated[list[Result], Field(max_length=MAX_LIMIT)]
+    no_match: bool = Field(description="Nothing scores at least the threshold, or there is nothing to search")
+    message: Text | None = Field(description="What a person should know; `no similar images` when there is no match")
+    best_score: Cosine | None = Field(description="The nearest item's score, whatever the threshold")
+    score_threshold: Cosine
+    threshold_source: ThresholdSource
+    filtered_count: Count = Field(description="Items that pass the filter; all, without one")
+    model: Text
+    took_ms: TookMs
+
+    @classmethod
+    def of(cls, found: answer.Answer, root: str = "") -> SearchResponse:
+        """The same answer as it is sent. root: the path under which a proxy shows this service."""
+        took = found.took
+        items = f"{root}/v1/collections/{found.collection}/items"
+        return cls(
+            results=[
+                Result(
+                    id=match.item.id,
+                    score=match.score,
+                    metadata=match.item.metadata,
+                    thumbnail_url=None if match.item.media is None else f"{items}/{match.item.id}/thumbnail",
+                    group=match.group,
+                )
+                for match in found.matches
+            ],
+            no_match=found.no_match,
+            message=found.message,
+            best_score=found.best_score,
+            score_threshold=found.threshold.score,
+            threshold_source=found.threshold.source,
+            filtered_count=found.filtered_count,
+            model=found.model,
+            took_ms=TookMs(
+                decode=round(took.decode, 3),
+                embed=round(took.embed, 3),
+                search=round(took.search, 3),
+                total=round(took.total, 3),
+            ),
+        )
