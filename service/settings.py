@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(20 * 2**20, ge=1024, description="Largest body of one request")
     max_import_bytes: int = Field(4 * 2**30, ge=1024, description="Largest uploaded file to import; it goes to disk")
     max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of one picture, all frames together")
+    root_path: str = Field(
+        "",
+        pattern=r"^(?:/[A-Za-z0-9._~-]+)*$",
+        description="Path under which a proxy shows this service, such as /lookalike",
+    )
     queue_limit: int = Field(64, ge=1, le=100_000, description="Requests that may wait or run before 503")
     request_timeout: float = Field(30.0, gt=0, description="Seconds from arrival until a waiting request gives up")
     keep_originals: bool = Field(True, description="Keep uploaded bytes by sha256, so that another model can re-embed")

@@ -1,4 +1,4 @@
-"""JSON as the service reads it, in bodies, forms and query strings alike: what another reader might take otherwise is refused.
+"""JSON as the service reads it, wherever it comes from: what another reader might take otherwise is refused.
 
 That is: a key given twice, NaN and Infinity, a number that no float64 holds, an integer that no signed 64 bits hold.
 """

@@ -62,4 +62,4 @@ def test_an_error_is_raised_again_as_another_object_that_says_the_same(error: Ex
     assert fresh is not error and type(fresh) is type(error)
     assert (str(fresh), fresh.args, vars(fresh)) == (str(error), error.args, vars(error))
     assert fresh.__cause__ is error and fresh.__traceback__ is None
-    assert problem_of(fresh).body("/") == problem_of(error).body("/")
+    assert problem_of(fresh).details("/") == problem_of(error).details("/")

@@ -20,6 +20,7 @@ LEAVES = {
     "service.metrics",
     "service.owner",
     "service.settings",
+    "service.strict_json",
     "service.threads",
 }
 ROOMS: dict[str, set[str]] = {
@@ -56,6 +57,7 @@ ROOMS: dict[str, set[str]] = {
     "service.metrics": {"index.types"},
     "service.owner": set(),
     "service.settings": {"service.errors"},
+    "service.strict_json": set(),
     "service.upkeep": {"index.types"},
     "service.threads": set(),
     "service.embedding": {"models", "index.types", "index.errors", *LEAVES},

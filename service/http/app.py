@@ -42,7 +42,7 @@ def create_app(runtime: Runtime, *, admin_token: str | None = None) -> ASGIApp:
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = openapi.describe(app)
+            app.openapi_schema = openapi.describe(app, root=runtime.settings.root_path)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]

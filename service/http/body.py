@@ -10,10 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from collections.abc import Collection as AbstractCollection
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
-import orjson
-from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
 from service.http.admission import Room
@@ -21,8 +19,6 @@ from service.http.coding import decoder_of
 from service.http.forms import FormReader
 from service.http.pace import Pace
 from service.http.problems import Problem
-
-M = TypeVar("M", bound=BaseModel)
 
 # 32 vectors of 2048 dimensions are 65,536 numbers; a million tiny values would hold the event loop for seconds.
 MAX_JSON_VALUES = 150_000
@@ -182,34 +178,3 @@ def remove_incoming(data_dir: Path) -> None:
 def media_type(request: Request) -> str:
     """The Content-Type without parameters, lower-case."""
     return request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
-
-
-def parse_json(body: bytes, model: type[M]) -> M:
-    """Strict JSON (no NaN, no numbers as text) into `model`. Raises Problem `invalid-request`, ValidationError."""
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_VALUES:
-        raise Problem("invalid-request", f"The body holds more than {MAX_JSON_VALUES} values; send fewer at a time")
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Problem("invalid-request", f"The body is not valid JSON ({error.msg} at character {error.pos})") from None
-    if isinstance(value, dict):
-        refuse_unknown(value, model)
-    return model.model_validate(value, strict=True)
-
-
-def refuse_unknown(value: dict[str, object], model: type[BaseModel]) -> None:
-    """Raises `invalid-request` at the first field that `model` lacks: validation would write an error for each."""
-    for name in value:
-        if name not in model.model_fields:
-            raise Problem(
-                "invalid-request",
-                f"The body has a field that is not known here; known are {', '.join(model.model_fields)}",
-                errors=[{"field": name[:100], "message": "unknown field"}],
-            )
-
-
-def require_json(request: Request) -> None:
-    """Raises `unsupported-media-type` unless the body says it is JSON."""
-    kind = media_type(request)
-    if kind != "application/json" and not kind.endswith("+json"):
-        raise Problem("unsupported-media-type", "Send JSON with Content-Type: application/json")

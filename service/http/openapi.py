@@ -1,7 +1,12 @@
-"""The schema as client generators need it: bodies that routes read themselves, and one shape for every error."""
+"""The OpenAPI document as generators of clients need it: made of the schema's own types, each operation with what it
+may be refused for.
+
+What a route cannot say by its answer's type it says with the helpers here; `describe` puts everything together.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -9,81 +14,199 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.http import schemas
+from service.http import examples
+from service.http.problems import MEDIA_TYPE
+from service.http.schemas import collections, embeddings, items, problems, queries, search
+from service.http.schemas.problems import KINDS
+
+Schema = dict[str, Any]
 
 REF = "#/components/schemas/{model}"
-PROBLEM = "application/problem+json"
-
-BODIES: tuple[type[BaseModel], ...] = (
-    schemas.CollectionCreate,
-    schemas.CollectionPatch,
-    schemas.MetadataPatch,
-    schemas.DeleteRequest,
-    schemas.SearchForm,
-    schemas.ItemForm,
-    schemas.QueryRequest,
-    schemas.QueryBatch,
-    schemas.EmbeddingRequest,
-    schemas.ProblemDetails,
+# Read by routes themselves, so FastAPI does not see them.
+REQUESTS: tuple[type[BaseModel], ...] = (
+    collections.CollectionCreate,
+    collections.CollectionPatch,
+    items.ItemForm,
+    items.MetadataPatch,
+    items.DeleteRequest,
+    search.SearchForm,
+    queries.Query,
+    queries.QueryBatch,
+    embeddings.EmbeddingRequest,
+    problems.ProblemDetails,
 )
+TAGS = {
+    "search": "Find similar pictures: by upload, by a stored item, by vector, by examples.",
+    "items": "Put, read, change, list and delete the pictures of a collection.",
+    "collections": "Named sets of items under one model.",
+    "embeddings": "Vectors of pictures, in OpenAI's shape.",
+    "system": "Health, metrics and what runs here.",
+}
+# What several operations are refused for.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "picture": ("unsupported-image", "image-undecodable", "image-too-large"),
+    "body": ("timeout", "content-too-large", "unsupported-media-type", "invalid-request"),
+    "queue": ("overloaded", "not-ready"),
+}
+RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which the same request may succeed",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 3600},
+    }
+}
+LOCATION = {
+    "Location": {
+        "description": "Where what was created is found",
+        "schema": {"type": "string", "format": "uri-reference", "maxLength": 512},
+    }
+}
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """The whole OpenAPI document of `app`. Routes name pydantic models where their bodies and query fields go."""
-    _, shared = models_json_schema([(model, "validation") for model in BODIES], ref_template=REF)
-    routes = list(app.routes)
-    document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=routes)
+def describe(app: FastAPI, *, root: str = "") -> Schema:
+    """The whole document of `app`. root: the path under which a proxy shows this service."""
+    document: Schema = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, routes=list(app.routes), license_info=LICENSE
+    )
+    document["info"]["contact"] = {"name": "The Lookalike authors"}
+    document["servers"] = [{"url": root or "/", "description": "This service"}]
+    document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+    _, shared = models_json_schema([(model, "validation") for model in REQUESTS], ref_template=REF)
     components = document.setdefault("components", {}).setdefault("schemas", {})
     components.update(shared["$defs"])
     for generated in ("HTTPValidationError", "ValidationError"):
         components.pop(generated, None)
-    for path in document["paths"].values():
-        for operation in path.values():
-            _finish(operation)
+    for schema in components.values():
+        _exclusive(schema)
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _finish(path, method, operation)
+    document["components"]["schemas"] = dict(sorted(components.items()))
     return document
 
 
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
+LICENSE = {"name": "MIT", "identifier": "MIT"}
+
+
+def json_body(model: type[BaseModel], *, required: bool = True) -> Schema:
     """`openapi_extra` of a route that reads `model` as JSON itself."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _reference(model)}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": reference(model)}}}}
 
 
-def picture_body(form: type[BaseModel], *, raw: bool = False) -> dict[str, Any]:
-    """`openapi_extra` of a route that takes a picture in a form, or (raw) as the body itself."""
-    content: dict[str, Any] = {"multipart/form-data": {"schema": _reference(form)}}
-    if raw:
-        binary = {"schema": {"type": "string", "format": "binary"}}
-        content |= {f"image/{kind}": binary for kind in ("jpeg", "png", "webp")}
-    return {"requestBody": {"required": True, "content": content}}
+def form_body(model: type[BaseModel]) -> Schema:
+    """`openapi_extra` of a route that reads `model` as a multipart form itself."""
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": reference(model)}}}}
 
 
-def query_string(model: type[BaseModel]) -> dict[str, Any]:
+def raw_body() -> Schema:
+    """`openapi_extra` of a route whose body is a picture. One type of body: generators make one method of it."""
+    # `format` is what generators of OpenAPI 3.0 know, `contentMediaType` what those of 3.1 know.
+    schema = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+    return {
+        "requestBody": {
+            "required": True,
+            "description": "The picture's file: JPEG, PNG or WebP",
+            "content": {"application/octet-stream": {"schema": schema}},
+        }
+    }
+
+
+def query_string(model: type[BaseModel]) -> Schema:
     """`openapi_extra` of a route that reads its query string into `model` itself."""
-    return {"parameters": query_parameters(model)}
-
-
-def _reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": REF.format(model=model.__name__)}
-
-
-def query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
-    """A model's fields as OpenAPI query parameters; objects and lists go as text there."""
     found = []
-    for name, schema in model.model_json_schema()["properties"].items():
-        shown = {key: value for key, value in schema.items() if key not in ("title", "examples")}
+    for name, field in model.model_json_schema()["properties"].items():
+        shown = dict(field)
         description = shown.pop("description", None)
-        kinds = {each.get("type") for each in shown.get("anyOf", [shown])}
-        if kinds & {"object", "array"}:
-            shown = {"type": "string"}
-        found.append({"name": name, "in": "query", "required": False, "schema": shown})
-        if description:
-            found[-1]["description"] = description
+        shown.pop("examples", None)
+        found.append({"name": name, "in": "query", "required": False, "description": description, "schema": shown})
+    return {"parameters": found}
+
+
+def created(model: type[BaseModel], *, links: Schema | None = None) -> dict[int | str, Schema]:
+    """`responses` of a route that answers 201 with a Location, or 200 where there was something already."""
+    both: Schema = {"model": model, **({"links": links} if links else {})}
+    return {
+        200: {**both, "description": "It was there already"},
+        201: {**both, "description": "Created", "headers": LOCATION},
+    }
+
+
+def refusals(*names: str) -> dict[int | str, Schema]:
+    """`responses` of a route: what it may be refused for, by slugs and GROUPS. Anything else is `default`."""
+    slugs = [slug for name in names for slug in GROUPS.get(name, (name,))]
+    found = _answers([*slugs, "invalid-request", "not-ready"])
+    found["default"] = {"description": "Any other problem", **problem(["internal"])}
     return found
 
 
-def _finish(operation: dict[str, Any]) -> None:
+def _answers(slugs: list[str]) -> dict[int | str, Schema]:
+    by_status: dict[int, list[str]] = {}
+    for slug in dict.fromkeys(slugs):
+        by_status.setdefault(KINDS[slug][0], []).append(slug)
+    found: dict[int | str, Schema] = {}
+    for status, kinds in sorted(by_status.items()):
+        found[status] = {"description": "; ".join(KINDS[slug][1] for slug in kinds), **problem(kinds)}
+        if status in (429, 503):
+            found[status]["headers"] = RETRY_AFTER
+    return found
+
+
+def problem(slugs: list[str]) -> Schema:
+    """The content of a response that is one of these problems."""
+    return {
+        "content": {
+            MEDIA_TYPE: {
+                "schema": reference(problems.ProblemDetails),
+                "examples": {
+                    slug: {
+                        "value": {
+                            "type": f"/problems/{slug}",
+                            "title": KINDS[slug][1],
+                            "status": KINDS[slug][0],
+                            "detail": KINDS[slug][1],
+                            "instance": "/v1/collections/default",
+                        }
+                    }
+                    for slug in slugs
+                },
+            }
+        }
+    }
+
+
+def reference(model: type[BaseModel]) -> dict[str, str]:
+    return {"$ref": REF.format(model=model.__name__)}
+
+
+def _finish(path: str, method: str, operation: Schema) -> None:
     responses = operation["responses"]
-    # FastAPI adds its own 422; ours is the problem that `default` describes.
-    responses.pop("422", None)
-    if "default" in responses:
-        responses["default"]["content"] = {PROBLEM: {"schema": _reference(schemas.ProblemDetails)}}
+    for status, response in _answers(["misdirected", *(["forbidden"] if method != "get" else [])]).items():
+        responses.setdefault(str(status), response)
+    operation["responses"] = dict(sorted(responses.items()))
+    text = " ".join(operation["description"].split("\n\n")[0].split())
+    operation["summary"] = text.removesuffix(".")
+    if "parameters" in operation:
+        # FastAPI puts a dependency's parameters last; clients expect them as the path has them.
+        order = {name: place for place, name in enumerate(_names(path))}
+        operation["parameters"].sort(key=lambda each: order.get(each["name"], len(order)))
+    shown = examples.REQUESTS.get(operation["operationId"])
+    if shown:
+        for content in operation["requestBody"]["content"].values():
+            content["examples"] = {name: {"value": value} for name, value in shown.items()}
+
+
+def _names(path: str) -> Iterator[str]:
+    for part in path.split("/"):
+        if part.startswith("{"):
+            yield part.strip("{}")
+
+
+def _exclusive(schema: Any) -> None:
+    """Types of which a value has exactly one are shown as such; pydantic knows only that it has one of them."""
+    if isinstance(schema, list):
+        for each in schema:
+            _exclusive(each)
+    elif isinstance(schema, dict):
+        if "anyOf" in schema and all("$ref" in each for each in schema["anyOf"]):
+            schema["oneOf"] = schema.pop("anyOf")
+        for each in schema.values():
+            _exclusive(each)

@@ -10,6 +10,7 @@ import orjson
 from index.errors import ItemNotFound
 from index.limits import MAX_METADATA
 from index.types import Collection, Entry, Item, Written
+from service import strict_json
 from service.embedding.pipeline import Pipeline, digest
 from service.errors import InvalidRequest
 from service.imports.rule import Action, stored_of, upsert
@@ -22,9 +23,9 @@ def metadata_of(text: str) -> Mapping[str, Any]:
     if len(text) > MAX_METADATA:
         raise InvalidRequest("metadata", f"longer than {MAX_METADATA} characters")
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest("metadata", f"not valid JSON ({error.msg} at character {error.pos})") from None
+        value = strict_json.loads(text)
+    except strict_json.JsonRefused as refused:
+        raise InvalidRequest("metadata", str(refused)) from None
     if not isinstance(value, dict):
         raise InvalidRequest("metadata", "must be a JSON object")
     checked_size(value)

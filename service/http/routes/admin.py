@@ -7,15 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
 
 from index.errors import StoreError
 from service import upkeep
 from service.http.body import incoming, media_type, to_file
 from service.http.problems import Problem, problem_of
-from service.http.routing import Direct, Loaded, read_json
-from service.http.wire import json_response
+from service.http.reading import read_json
+from service.http.routing import Direct, Loaded
+from service.http.schemas.base import Request as Strict
 from service.imports.catalogue_target import known
 from service.imports.sources.vectors import VectorFileError
 from service.imports.vector_import import import_vectors
@@ -32,10 +33,6 @@ def holder(request: Request) -> None:
 
 
 router = APIRouter(prefix="/admin", include_in_schema=False, route_class=Direct)
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 class SnapshotRequest(Strict):
@@ -67,7 +64,7 @@ class GiveWayRequest(Strict):
 async def snapshot(request: Request, runtime: Loaded) -> Response:
     """Writes a snapshot to a path of this machine."""
     holder(request)
-    asked = await read_json(request, SnapshotRequest)
+    asked = await read_json(request, SnapshotRequest.read)
     return await _done(runtime, lambda: upkeep.snapshot(runtime.catalogue, Path(asked.file), force=asked.force))
 
 
@@ -75,7 +72,7 @@ async def snapshot(request: Request, runtime: Loaded) -> Response:
 async def verify(request: Request, runtime: Loaded) -> Response:
     """Checks the whole catalogue."""
     holder(request)
-    await read_json(request, VerifyRequest)
+    await read_json(request, VerifyRequest.read)
     return await _done(runtime, lambda: upkeep.verify(runtime.catalogue))
 
 
@@ -84,7 +81,7 @@ async def vectors(request: Request, runtime: Loaded) -> Response:
     """Imports a file of ready vectors: from a path of this machine (JSON), or uploaded with its ids (a form)."""
     holder(request)
     if media_type(request) != "multipart/form-data":
-        return await _import_vectors(runtime, await read_json(request, VectorsRequest))
+        return await _import_vectors(runtime, await read_json(request, VectorsRequest.read))
     settings = runtime.settings
     with incoming(settings.data_dir) as folder:
         sent = await to_file(
@@ -95,7 +92,7 @@ async def vectors(request: Request, runtime: Loaded) -> Response:
             files=("file", "ids"),
             fields=("collection", "foreign"),
         )
-        asked = VectorsRequest.model_validate(sent.fields | {name: str(path) for name, path in sent.files.items()})
+        asked = VectorsRequest.read(sent.fields | {name: str(path) for name, path in sent.files.items()})
         return await _import_vectors(runtime, asked)
 
 
@@ -117,25 +114,29 @@ async def _import_vectors(runtime: Runtime, asked: VectorsRequest) -> Response:
 async def known_items(request: Request, runtime: Loaded) -> Response:
     """What a collection holds under some ids: sha256 (null for an imported vector) and metadata, by id."""
     holder(request)
-    asked = await read_json(request, KnownRequest)
+    asked = await read_json(request, KnownRequest.read)
     found = await runtime.read(known, runtime.collection(asked.collection), asked.ids)
     items = {id: {"sha256": stored.sha256, "metadata": stored.metadata} for id, stored in found.items()}
-    return json_response({"items": items})
+    return _json({"items": items})
 
 
 @router.post("/give-way")
 async def give_way_to_pictures(request: Request, runtime: Loaded) -> Response:
     """The sample gives way to a person's own pictures; says whether it was there."""
     holder(request)
-    asked = await read_json(request, GiveWayRequest)
+    asked = await read_json(request, GiveWayRequest.read)
     gave_way = await runtime.write(give_way, runtime.catalogue, asked.collection, runtime.model.record)
-    return json_response({"gave_way": gave_way})
+    return _json({"gave_way": gave_way})
+
+
+def _json(value: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")
 
 
 async def _done(runtime: Runtime, work: Callable[[], dict[str, Any]]) -> Response:
     """Runs long work beside the event loop. What it refuses is told in its own words."""
     try:
-        return json_response(await runtime.write(work))
+        return _json(await runtime.write(work))
     except (VectorFileError, StoreError, OSError) as error:
         problem = problem_of(error)
         if problem.slug != "internal":

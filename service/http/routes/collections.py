@@ -2,87 +2,91 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from index.types import CollectionInfo
-from service.http import schemas
-from service.http.body import parse_json, require_json
-from service.http.openapi import json_body, query_string
-from service.http.routing import PROBLEM, CollectionName, Direct, Loaded, Named, query_fields, read_json, whole_body
-from service.http.wire import collection_json, json_response
+from service.http.answers import answered
+from service.http.openapi import created, json_body, query_string, refusals
+from service.http.reading import query_fields, read_json, read_optional_json
+from service.http.routing import CollectionName, Direct, Loaded, Named
+from service.http.schemas.collections import Collection, CollectionCreate, CollectionPage, CollectionPatch
+from service.http.schemas.pages import PageFields
 from service.runtime import DEFAULT, Runtime
+from service.search.thresholds import threshold
 
-router = APIRouter(prefix="/v1/collections", tags=["collections"], responses=PROBLEM, route_class=Direct)
+router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=Direct)
 
 
-def described(runtime: Runtime, info: CollectionInfo) -> dict[str, Any]:
-    return collection_json(info, runtime.default_threshold(info.fingerprint))
+def described(runtime: Runtime, info: CollectionInfo) -> Collection:
+    default = runtime.default_threshold(info.fingerprint)
+    return Collection.of(info, *threshold(None, info.score_threshold, default))
 
 
 @router.get(
     "",
     operation_id="list_collections",
-    response_model=schemas.CollectionPage,
-    openapi_extra=query_string(schemas.PageFields),
+    response_model=CollectionPage,
+    responses=refusals(),
+    openapi_extra=query_string(PageFields),
 )
 async def list_collections(request: Request, runtime: Loaded) -> Response:
-    """Collections in the order of their names, a page at a time."""
-    asked = query_fields(request, schemas.PageFields)
+    """Lists the collections in the order of their names, a page at a time."""
+    asked = query_fields(request, PageFields)
     infos = [info for info in await runtime.read(runtime.catalogue.infos) if info.name > (asked.cursor or "")]
     infos.sort(key=lambda info: info.name)
     more = len(infos) > asked.limit
     infos = infos[: asked.limit]
-    return json_response(
-        {
-            "items": [described(runtime, info) for info in infos],
-            "next_cursor": infos[-1].name if more else None,
-        }
+    return answered(
+        CollectionPage(items=[described(runtime, info) for info in infos], next_cursor=infos[-1].name if more else None)
     )
 
 
 @router.put(
     "/{c}",
     operation_id="create_collection",
-    response_model=schemas.Collection,
-    responses={200: {"model": schemas.Collection}, 201: {"model": schemas.Collection}},
-    openapi_extra=json_body(schemas.CollectionCreate),
+    response_model=Collection,
+    responses=created(Collection) | refusals("body", "storage-full"),
+    openapi_extra=json_body(CollectionCreate, required=False),
 )
 async def create_collection(name: CollectionName, request: Request, runtime: Loaded) -> Response:
-    """Creates a collection (201), or describes the one that stands (200)."""
-    body = await whole_body(request)
-    wanted = schemas.CollectionCreate()
-    if body:
-        require_json(request)
-        wanted = parse_json(body, schemas.CollectionCreate)
-    collection, created = await runtime.write(runtime.create_collection, name)
+    """Creates a collection (201), or describes the one that is there (200)."""
+    wanted = await read_optional_json(request, CollectionCreate.read, CollectionCreate())
+    collection, new = await runtime.write(runtime.create_collection, name)
     if "score_threshold" in wanted.model_fields_set:
         await runtime.write(collection.set_score_threshold, wanted.score_threshold)
     info = await runtime.read(collection.info)
-    return json_response(described(runtime, info), 201 if created else 200)
+    if not new:
+        return answered(described(runtime, info))
+    return answered(described(runtime, info), 201, {"Location": f"{runtime.settings.root_path}/v1/collections/{name}"})
 
 
-@router.get("/{c}", operation_id="get_collection", response_model=schemas.Collection)
+@router.get("/{c}", operation_id="get_collection", response_model=Collection, responses=refusals("not-found"))
 async def get_collection(collection: Named, runtime: Loaded) -> Response:
     """Describes a collection."""
-    return json_response(described(runtime, await runtime.read(collection.info)))
+    return answered(described(runtime, await runtime.read(collection.info)))
 
 
 @router.patch(
     "/{c}",
     operation_id="update_collection",
-    response_model=schemas.Collection,
-    openapi_extra=json_body(schemas.CollectionPatch),
+    response_model=Collection,
+    responses=refusals("not-found", "body", "storage-full"),
+    openapi_extra=json_body(CollectionPatch),
 )
 async def update_collection(collection: Named, request: Request, runtime: Loaded) -> Response:
-    """Sets the score threshold by hand; null goes back to the default."""
-    wanted = await read_json(request, schemas.CollectionPatch)
+    """Sets a collection's score threshold by hand; null goes back to the default."""
+    wanted = await read_json(request, CollectionPatch.read)
     await runtime.write(collection.set_score_threshold, wanted.score_threshold)
-    return json_response(described(runtime, await runtime.read(collection.info)))
+    return answered(described(runtime, await runtime.read(collection.info)))
 
 
-@router.delete("/{c}", operation_id="delete_collection", status_code=204, response_class=Response)
+@router.delete(
+    "/{c}",
+    operation_id="delete_collection",
+    status_code=204,
+    response_class=Response,
+    responses=refusals("not-found", "storage-full"),
+)
 async def delete_collection(collection: Named, runtime: Loaded) -> Response:
     """Deletes a collection with all it holds; `default` is emptied instead."""
     if collection.name == DEFAULT:

@@ -10,30 +10,34 @@ from fastapi import APIRouter, Request, Response
 
 from service.embedding.pipeline import Embedded
 from service.errors import InvalidRequest
-from service.http import schemas
+from service.http.answers import answered
 from service.http.middleware import while_connected
-from service.http.openapi import json_body
-from service.http.routing import PROBLEM, Admitted, Direct, Loaded, deadline, read_json
-from service.http.wire import json_response
+from service.http.openapi import json_body, refusals
+from service.http.reading import read_json
+from service.http.routing import Admitted, Direct, Loaded, deadline
+from service.http.schemas.embeddings import Embedding, EmbeddingList, EmbeddingRequest, Usage
 from service.search.query import decode_base64
 
-router = APIRouter(prefix="/v1", tags=["embeddings"], responses=PROBLEM, route_class=Direct)
+router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=Direct)
 
 
 @router.post(
     "/embeddings",
     operation_id="create_embeddings",
-    response_model=schemas.EmbeddingList,
-    openapi_extra=json_body(schemas.EmbeddingRequest),
+    response_model=EmbeddingList,
+    responses=refusals("picture", "body", "queue"),
+    openapi_extra=json_body(EmbeddingRequest),
 )
 async def create_embeddings(request: Request, runtime: Loaded, admission: Admitted) -> Response:
-    """Unit vectors of pictures, under the model for new collections."""
+    """Makes unit vectors of pictures, under the model for new collections."""
     model = runtime.model
     with admission.body() as room:
-        asked = await read_json(request, schemas.EmbeddingRequest, room)
+        asked = await read_json(request, EmbeddingRequest.read, room)
         if asked.model not in (None, model.label, model.artefact.name):
             raise InvalidRequest("model", f"not served here; the model is {model.label}")
         until = deadline(runtime)
+        if asked.dimensions not in (None, model.artefact.dim):
+            raise InvalidRequest("dimensions", f"not served here; the model makes {model.artefact.dim}")
         inputs = [asked.input] if isinstance(asked.input, str) else asked.input
         pictures = [decode_base64(text, f"input.{number}") for number, text in enumerate(inputs)]
 
@@ -49,20 +53,18 @@ async def create_embeddings(request: Request, runtime: Loaded, admission: Admitt
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
     packed = asked.encoding_format == "base64"
-    return json_response(
-        {
-            "object": "list",
-            "data": [
-                {
-                    "object": "embedding",
-                    "index": number,
-                    "embedding": base64.b64encode(each.vector.astype("<f4").tobytes()).decode()
+    return answered(
+        EmbeddingList(
+            data=[
+                Embedding(
+                    index=number,
+                    embedding=base64.b64encode(each.vector.astype("<f4").tobytes()).decode()
                     if packed
                     else each.vector.astype(np.float64).round(8).tolist(),
-                }
+                )
                 for number, each in enumerate(made)
             ],
-            "model": model.label,
-            "usage": {"prompt_tokens": 0, "total_tokens": 0},
-        }
+            model=model.label,
+            usage=Usage(),
+        )
     )

@@ -2,154 +2,176 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
-from index.filters import parse_filter
 from index.types import Collection
 from service.errors import UrlRefused
-from service.http import schemas
+from service.http.answers import answered
 from service.http.middleware import while_connected
-from service.http.openapi import json_body, picture_body, query_string
+from service.http.openapi import form_body, json_body, query_string, raw_body, refusals
 from service.http.problems import problem_of
-from service.http.routing import (
-    PROBLEM,
-    Admitted,
-    Direct,
-    ItemPath,
-    Loaded,
-    Named,
-    deadline,
-    query_fields,
-    read_json,
-    read_picture,
+from service.http.reading import query_fields, read_json, read_raw, read_upload
+from service.http.routing import Admitted, Direct, ItemPath, Loaded, Named, deadline
+from service.http.schemas.problems import ProblemDetails
+from service.http.schemas.queries import (
+    Query,
+    QueryBatch,
+    QueryByExamples,
+    QueryById,
+    QueryByImage,
+    QueryByUrl,
+    QueryByVector,
+    QueryResponses,
+    read_query,
 )
-from service.http.wire import answer_json, json_response
+from service.http.schemas.search import SearchFields, SearchForm, SearchResponse, SearchTexts, SimilarFields
 from service.metrics import Stopwatch
 from service.runtime import Runtime
-from service.search.query import ByExamples, ById, ByPicture, ByVector, Query, decode_base64
+from service.search import query as domain
 
-router = APIRouter(prefix="/v1/collections/{c}", tags=["search"], responses=PROBLEM, route_class=Direct)
+router = APIRouter(prefix="/v1/collections/{c}", tags=["search"], route_class=Direct)
 
-FIELDS = tuple(schemas.SearchFields.model_fields)
+Source = domain.ByPicture | domain.ById | domain.ByVector | domain.ByExamples
 
 
 @router.post(
     "/search",
     operation_id="search_by_image",
-    response_model=schemas.SearchResponse,
-    openapi_extra=query_string(schemas.SearchFields) | picture_body(schemas.SearchForm, raw=True),
+    response_model=SearchResponse,
+    responses=refusals("not-found", "model-mismatch", "picture", "body", "queue"),
+    openapi_extra=form_body(SearchForm),
 )
 async def search_by_image(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
-    """The most similar pictures to an upload, or "no similar images".
+    """Finds the pictures most similar to an upload, or says that nothing is similar."""
+    watch = Stopwatch()
+    with admission.body() as room:
+        data, asked = await read_upload(request, SearchTexts, room)
+        with admission.place():
+            work = runtime.search(
+                collection, query_of(asked, picture(data, asked)), watch=watch, deadline=deadline(runtime)
+            )
+            return answered(SearchResponse.of(await while_connected(request.receive, work)))
 
-    Fields go into the form with multipart/form-data, and into the query string with a raw picture as the body.
+
+@router.post(
+    "/search/raw",
+    operation_id="search_by_raw_image",
+    response_model=SearchResponse,
+    responses=refusals("not-found", "model-mismatch", "picture", "body", "queue"),
+    openapi_extra=query_string(SearchTexts) | raw_body(),
+)
+async def search_by_raw_image(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
+    """Finds the pictures most similar to one that is the whole body, with the fields in the query string.
+
+    The Content-Type may be application/octet-stream, image/jpeg, image/png or image/webp: the bytes decide.
     """
     watch = Stopwatch()
     with admission.body() as room:
-        data, fields = await read_picture(request, FIELDS, room, raw=True)
-        asked = schemas.SearchFields.model_validate(fields)
+        data, asked = await read_raw(request, SearchTexts, room, unnamed=True)
         with admission.place():
-            work = runtime.search(collection, picture_query(asked, data), watch=watch, deadline=deadline(runtime))
-            return json_response(answer_json(await while_connected(request.receive, work)))
+            work = runtime.search(
+                collection, query_of(asked, picture(data, asked)), watch=watch, deadline=deadline(runtime)
+            )
+            return answered(SearchResponse.of(await while_connected(request.receive, work)))
 
 
 @router.get(
     "/items/{id}/similar",
     operation_id="similar_items",
-    response_model=schemas.SearchResponse,
-    openapi_extra=query_string(schemas.SimilarFields),
+    response_model=SearchResponse,
+    responses=refusals("not-found", "model-mismatch", "queue"),
+    openapi_extra=query_string(SimilarFields),
 )
 async def similar_items(
     collection: Named, id: ItemPath, request: Request, runtime: Loaded, admission: Admitted
 ) -> Response:
-    """The most similar items to a stored one, itself left out."""
+    """Finds the items most similar to a stored one, itself left out."""
     watch = Stopwatch()
-    asked = query_fields(request, schemas.SimilarFields)
+    asked = query_fields(request, SimilarFields)
     with admission.place():
-        query = json_query(schemas.QueryRequest(id=id, **asked.model_dump()))
-        return json_response(answer_json(await runtime.search(collection, query, watch=watch)))
+        found = await runtime.search(collection, query_of(asked, domain.ById(id)), watch=watch)
+        return answered(SearchResponse.of(found))
 
 
 @router.post(
     "/query",
     operation_id="query",
-    response_model=schemas.SearchResponse,
-    openapi_extra=json_body(schemas.QueryRequest),
+    response_model=SearchResponse,
+    responses=refusals("not-found", "model-mismatch", "picture", "body", "url-refused", "queue"),
+    openapi_extra=json_body(Query),
 )
 async def query(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
-    """The most similar items to an item, a vector, a picture in base64, or liked and disliked items."""
+    """Finds the items most similar to an item, a vector, a picture in base64, or liked and disliked items."""
     watch = Stopwatch()
     with admission.body() as room:
-        asked = await read_json(request, schemas.QueryRequest, room)
+        asked = await read_json(request, read_query, room)
         with admission.place():
             work = runtime.search(collection, json_query(asked), watch=watch, deadline=deadline(runtime))
-            return json_response(answer_json(await while_connected(request.receive, work)))
+            return answered(SearchResponse.of(await while_connected(request.receive, work)))
 
 
 @router.post(
     "/query/batch",
     operation_id="query_batch",
-    response_model=schemas.QueryResponses,
-    openapi_extra=json_body(schemas.QueryBatch),
+    response_model=QueryResponses,
+    responses=refusals("not-found", "body", "queue"),
+    openapi_extra=json_body(QueryBatch),
 )
 async def query_batch(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
-    """Up to 32 queries at once; a bad one gives its own problem in its place."""
+    """Answers up to 32 queries at once; a bad one gives its own problem in its place."""
     with admission.body() as room:
-        asked = await read_json(request, schemas.QueryBatch, room)
+        asked = await read_json(request, QueryBatch.read, room)
         until = deadline(runtime)
         with admission.place():
             work = all_of_batch(runtime, collection, asked.queries, until, request.url.path)
-            answers = await while_connected(request.receive, work)
-    return json_response({"responses": answers})
+            return answered(QueryResponses(responses=await while_connected(request.receive, work)))
 
 
 async def all_of_batch(
-    runtime: Runtime, collection: Collection, queries: list[Any], until: float, path: str
-) -> list[dict[str, Any]]:
+    runtime: Runtime, collection: Collection, queries: list[object], until: float, path: str
+) -> list[SearchResponse | ProblemDetails]:
     return [await one_of_batch(runtime, collection, each, until, path) for each in queries]
 
 
-async def one_of_batch(runtime: Runtime, collection: Collection, raw: Any, until: float, path: str) -> dict[str, Any]:
+async def one_of_batch(
+    runtime: Runtime, collection: Collection, raw: object, until: float, path: str
+) -> SearchResponse | ProblemDetails:
     watch = Stopwatch()
     try:
-        asked = schemas.QueryRequest.model_validate(raw, strict=True)
-        return answer_json(await runtime.search(collection, json_query(asked), watch=watch, deadline=until))
+        asked = json_query(read_query(raw))
+        return SearchResponse.of(await runtime.search(collection, asked, watch=watch, deadline=until))
     except Exception as error:
         problem = problem_of(error)
         if problem.slug == "internal":
             raise
-        return problem.body(path)
+        return problem.details(path)
 
 
-def query_of(fields: schemas.SearchFields, by: ByPicture | ById | ByVector | ByExamples) -> Query:
-    """The fields that every search takes. Raises FilterError."""
-    return Query(
+def query_of(asked: SearchFields | SimilarFields, by: Source) -> domain.Query:
+    """In the domain's own types."""
+    return domain.Query(
         by,
-        limit=fields.limit,
-        offset=fields.offset,
-        score_threshold=fields.score_threshold,
-        filter=None if fields.filter is None else parse_filter(fields.filter),
-        group_by=fields.group_by,
+        limit=asked.limit,
+        offset=asked.offset,
+        score_threshold=asked.score_threshold,
+        filter=asked.filter,
+        group_by=asked.group_by,
     )
 
 
-def picture_query(fields: schemas.SearchFields, data: bytes) -> Query:
-    """Raises FilterError."""
-    crop = None if fields.crop is None else (fields.crop[0], fields.crop[1], fields.crop[2], fields.crop[3])
-    return query_of(fields, ByPicture(data, crop))
+def picture(data: bytes, asked: SearchTexts | QueryByImage | QueryByUrl) -> domain.ByPicture:
+    return domain.ByPicture(data, asked.crop)
 
 
-def json_query(asked: schemas.QueryRequest) -> Query:
-    """Raises FilterError, InvalidRequest, UrlRefused."""
-    if asked.image_url is not None:
-        raise UrlRefused("Fetching pictures from URLs is switched off here; upload the picture instead")
-    if asked.image_base64 is not None:
-        return picture_query(asked, decode_base64(asked.image_base64, "image_base64"))
-    if asked.vector is not None:
-        return query_of(asked, ByVector(np.asarray(asked.vector, np.float32)))
-    if asked.id is not None:
-        return query_of(asked, ById(asked.id))
-    return query_of(asked, ByExamples(asked.positive or [], asked.negative or []))
+def json_query(asked: SearchFields) -> domain.Query:
+    """Raises InvalidRequest, UrlRefused."""
+    if isinstance(asked, QueryByImage):
+        return query_of(asked, picture(domain.decode_base64(asked.image_base64, "image_base64"), asked))
+    if isinstance(asked, QueryByVector):
+        return query_of(asked, domain.ByVector(np.asarray(asked.vector, np.float32)))
+    if isinstance(asked, QueryById):
+        return query_of(asked, domain.ById(asked.id))
+    if isinstance(asked, QueryByExamples):
+        return query_of(asked, domain.ByExamples(asked.positive, asked.negative or []))
+    raise UrlRefused("Fetching pictures from URLs is switched off here; upload the picture instead")

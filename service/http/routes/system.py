@@ -6,6 +6,7 @@ import platform
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import fastapi_swagger
 from fastapi import APIRouter, Response
@@ -14,13 +15,14 @@ from starlette.staticfiles import StaticFiles
 
 from models.pictures.image import Limits
 from service.embedding.loaded import LoadedModel, on_cpu
-from service.http import schemas
-from service.http.routing import PROBLEM, Direct, Loaded
-from service.http.wire import json_response
+from service.http.answers import answered
+from service.http.openapi import refusals
+from service.http.routing import Direct, Loaded
+from service.http.schemas import system as schemas
 from service.metrics import CONTENT_TYPE
 from service.search.limits import MAX_BATCH, MAX_RESULTS
 
-router = APIRouter(tags=["system"], responses=PROBLEM, route_class=Direct)
+router = APIRouter(tags=["system"], route_class=Direct)
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 SWAGGER = Path(fastapi_swagger.__file__).resolve().parent / "resources"
@@ -30,6 +32,13 @@ PAGE_POLICY = (
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
+METRICS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Prometheus text",
+        "content": {"text/plain": {"schema": {"type": "string", "maxLength": 2**24}}},
+    }
+}
+
 DOCS = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Lookalike API</title>
 <link rel="icon" href="/static/favicon.svg"><link rel="stylesheet" href="/docs/static/swagger-ui.css"></head>
@@ -38,60 +47,59 @@ DOCS = """<!doctype html>
 """
 
 
-@router.get("/livez", operation_id="livez", response_model=schemas.Health)
+@router.get("/livez", operation_id="livez", response_model=schemas.Health, responses=refusals())
 async def livez() -> Response:
-    """The process is up."""
-    return json_response({"status": "ok"})
+    """Says that the process is up."""
+    return answered(schemas.Health(status="ok"))
 
 
-@router.get("/readyz", operation_id="readyz", response_model=schemas.Health)
+@router.get("/readyz", operation_id="readyz", response_model=schemas.Health, responses=refusals())
 async def readyz(runtime: Loaded) -> Response:
-    """The model answers a real inference and every search index is loaded; 503 otherwise."""
+    """Says whether the model answers a real inference and every search index is loaded; 503 otherwise."""
     await runtime.check_ready()
-    return json_response({"status": "ready"})
+    return answered(schemas.Health(status="ready"))
 
 
-@router.get("/metrics", operation_id="metrics", response_class=Response)
+@router.get("/metrics", operation_id="metrics", response_class=Response, responses=METRICS | refusals())
 async def metrics(runtime: Loaded) -> Response:
-    """For Prometheus."""
+    """Gives the metrics for Prometheus."""
     return Response(await runtime.read(runtime.scrape), media_type=CONTENT_TYPE)
 
 
-@router.get("/v1/info", operation_id="info", response_model=schemas.Info)
+@router.get("/v1/info", operation_id="info", response_model=schemas.Info, responses=refusals())
 async def info(runtime: Loaded) -> Response:
-    """Versions, models, the providers really in use, limits."""
+    """Says what runs here: versions, models, the providers really in use, limits."""
     settings = runtime.settings
-    return json_response(
-        {
-            "name": "lookalike",
-            "version": version("lookalike"),
-            "versions": versions(),
-            "model": model_json(runtime.model),
-            "models": [model_json(each) for each in runtime.models],
-            "device": "cpu" if on_cpu(runtime.model.providers) else "cuda",
-            "threads": runtime.cores,
-            "limits": {
-                "max_upload_bytes": settings.max_upload_bytes,
-                "max_pixels": settings.max_pixels,
-                "max_side": Limits().max_side,
-                "queue_limit": settings.queue_limit,
-                "limit": MAX_RESULTS,
-                "batch_queries": MAX_BATCH,
-            },
-        }
+    return answered(
+        schemas.Info(
+            version=version("lookalike"),
+            versions=versions(),
+            model=described(runtime.model),
+            models=[described(each) for each in runtime.models],
+            device="cpu" if on_cpu(runtime.model.providers) else "cuda",
+            threads=runtime.cores,
+            limits=schemas.Limits(
+                max_upload_bytes=settings.max_upload_bytes,
+                max_pixels=settings.max_pixels,
+                max_side=Limits().max_side,
+                queue_limit=settings.queue_limit,
+                limit=MAX_RESULTS,
+                batch_queries=MAX_BATCH,
+            ),
+        )
     )
 
 
-def model_json(network: LoadedModel) -> dict[str, object]:
+def described(network: LoadedModel) -> schemas.ModelInfo:
     artefact = network.artefact
-    return {
-        "name": artefact.name,
-        "precision": artefact.precision,
-        "fingerprint": artefact.fingerprint,
-        "dim": artefact.dim,
-        "default_threshold": artefact.default_threshold,
-        "providers": network.providers,
-    }
+    return schemas.ModelInfo(
+        name=artefact.name,
+        precision=artefact.precision,
+        fingerprint=artefact.fingerprint,
+        dim=artefact.dim,
+        default_threshold=artefact.default_threshold,
+        providers=list(network.providers),
+    )
 
 
 @cache

@@ -23,7 +23,7 @@ from service.http.schemas.fields import (
 from service.http.schemas.pages import Page
 
 ThresholdSource = Literal["request", "collection", "calibrated", "model_default"]
-Action = Literal["build", "merge", "save"]
+Action = Annotated[str, Field(json_schema_extra={"enum": ["build", "merge", "save"]})]
 
 
 class IndexWork(Answer):
@@ -33,6 +33,11 @@ class IndexWork(Answer):
     rows: Count
     seconds: Seconds
     finished_at: Timestamp
+
+    @classmethod
+    def of(cls, work: types.Work) -> IndexWork:
+        """The same work as it is sent."""
+        return cls(action=work.action, rows=work.rows, seconds=work.seconds, finished_at=timestamp(work.finished_at))
 
 
 class IndexState(Answer):
@@ -63,10 +68,7 @@ class IndexState(Answer):
             file_bytes=index.file_bytes,
             action=index.action,
             progress=index.progress,
-            last=last
-            and IndexWork(
-                action=last.action, rows=last.rows, seconds=last.seconds, finished_at=timestamp(last.finished_at)
-            ),
+            last=None if last is None else IndexWork.of(last),
         )
 
 

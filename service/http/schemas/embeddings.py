@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from service.http.schemas.base import Answer, Request
-from service.http.schemas.fields import MAX_DIM, MAX_QUERIES, Cosine, Count, Text, text
+from service.http.schemas.fields import MAX_DIM, Base64, Cosine, Count, Text, text
+from service.search.limits import MAX_BATCH
+
 
 class EmbeddingRequest(Request):
     """Pictures to embed."""
 
-    input: str | list[str] = Field(description=f"data: URIs (or plain base64) of pictures, at most {MAX_QUERIES}")
-    model: str | None = Field(None, description="The service's model; any other is refused")
-    encoding_format: Literal["float", "base64"] = "float"
-    user: str | None = None
-
-    @field_validator("input")
-    @classmethod
-    def bounded(cls, value: str | list[str]) -> str | list[str]:
-        if isinstance(value, list) and not 1 <= len(value) <= MAX_QUERIES:
-            raise ValueError(f"give 1 to {MAX_QUERIES} pictures")
-        return value
+    input: Base64 | Annotated[list[Base64], Field(min_length=1, max_length=MAX_BATCH)] = Field(
+        description="The pictures as data: URIs, or plain base64"
+    )
+    model: str | None = Field(None, max_length=256, description="The service's model; any other is refused")
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="Numbers, or base64 of little-endian float32; left out: float"
+    )
+    dimensions: int | None = Field(None, ge=1, le=MAX_DIM, description="The model's own; any other is refused")
+    user: str | None = Field(None, max_length=256, description="Taken and not looked at")
 
 
 class Embedding(Answer):
@@ -46,6 +46,6 @@ class EmbeddingList(Answer):
     """The vectors in the order of the pictures."""
 
     object: Literal["list"] = "list"
-    data: Annotated[list[Embedding], Field(max_length=MAX_QUERIES)]
+    data: Annotated[list[Embedding], Field(max_length=MAX_BATCH)]
     model: Text
     usage: Usage

@@ -12,11 +12,7 @@ from pydantic import Field
 
 from index.limits import ID_PATTERN, ID_RULE, NAME_PATTERN, NAME_RULE
 
-MAX_LIMIT = 100  # results of a search
 MAX_PAGE = 1000  # entries of a page of a list
-MAX_OFFSET = 10_000
-MAX_QUERIES = 32  # of a batch, and pictures of a request for embeddings
-MAX_LIKES = 100
 MAX_DELETED = 10_000  # ids of one request
 MAX_DIM = 65_536
 # What a double holds exactly: clients in JavaScript have no other numbers.
@@ -41,6 +37,8 @@ def text(length: int, **keywords: Any) -> Any:
     return Field(json_schema_extra={"maxLength": length, **keywords})
 
 
+# What a request may bring is bounded by its bytes; an empty file is refused as what it is, no picture.
+Base64 = Annotated[str, text(2**32, minLength=1)]
 Text = Annotated[str, text(256)]
 Timestamp = Annotated[str, text(32, format="date-time", examples=["2026-11-25T12:00:00.000Z"])]
 Count = Annotated[int, Field(json_schema_extra={"minimum": 0, "maximum": SAFE, "format": "int64"})]

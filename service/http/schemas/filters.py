@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from index import filters
 from index.errors import FilterError
@@ -18,7 +18,7 @@ from service.http.schemas.fields import text
 from service.strict_json import JsonRefused, loads
 
 MAX_FILTER = 2**20  # characters of JSON
-EXAMPLE = {"must": [{"key": "price", "range": {"gte": 10, "lt": 20}}]}
+EXAMPLE: Any = {"must": [{"key": "price", "range": {"gte": 10, "lt": 20}}]}
 
 Key = Annotated[str, text(65_536, minLength=1), Field(description="A metadata key, or a dotted path")]
 Value = Annotated[
@@ -55,7 +55,7 @@ class AnyCondition(Request):
 class Range(Request):
     """Bounds; those that are not given are infinite."""
 
-    model_config = {"json_schema_extra": {"minProperties": 1}}
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     gt: Bound = None
     gte: Bound = None
@@ -76,7 +76,7 @@ Conditions = Annotated[list[MatchCondition | AnyCondition | RangeCondition], Fie
 class Filter(Request):
     """All of `must`, at least one of `should` where there are any, none of `must_not`."""
 
-    model_config = {"json_schema_extra": {"examples": [EXAMPLE]}}
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     must: Conditions = None
     should: Conditions = None
@@ -86,12 +86,12 @@ class Filter(Request):
 class SelectiveFilter(Filter):
     """A filter with at least one condition."""
 
-    model_config = {
-        "json_schema_extra": {
+    model_config = ConfigDict(
+        json_schema_extra={
             "minProperties": 1,
             "not": {"properties": {clause: {"maxItems": 0} for clause in ("must", "should", "must_not")}},
         }
-    }
+    )
 
 
 def parsed(value: Any) -> filters.Filter:
@@ -99,6 +99,14 @@ def parsed(value: Any) -> filters.Filter:
     if isinstance(value, dict):
         value = {clause: each for clause, each in value.items() if each is not None}
     return filters.parse_filter(value)
+
+
+def selective(value: Any) -> filters.Filter:
+    """From decoded JSON. Raises FilterError for a filter that everything passes, too."""
+    filter = parsed(value)
+    if filter.empty:
+        raise FilterError("", "has no condition, so every item would pass; name the items, or delete the collection")
+    return filter
 
 
 def parsed_text(value: Any) -> filters.Filter:
@@ -109,10 +117,11 @@ def parsed_text(value: Any) -> filters.Filter:
         raise FilterError("", str(refused)) from None
 
 
-FilterField = Annotated[filters.Filter, PlainValidator(parsed, json_schema_input_type=Filter)]
-SelectiveField = Annotated[filters.Filter, PlainValidator(parsed, json_schema_input_type=SelectiveFilter)]
+# A field's value is an `index.filters.Filter`; were it annotated so, the document would have two types of one name.
+FilterField = Annotated[Any, PlainValidator(parsed, json_schema_input_type=Filter)]
+SelectiveField = Annotated[Any, PlainValidator(selective, json_schema_input_type=SelectiveFilter)]
 FilterText = Annotated[
-    filters.Filter,
+    Any,
     PlainValidator(
         parsed_text,
         json_schema_input_type=Annotated[

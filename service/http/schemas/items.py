@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, RootModel
 
 from index import types
-from service.http.schemas.base import Answer, Request
+from index.limits import MAX_METADATA
+from service.http.schemas.base import Answer, FieldsRefused, Request, refuse_unknown
 from service.http.schemas.fields import (
     MAX_DELETED,
     MAX_PAGE,
@@ -18,7 +19,7 @@ from service.http.schemas.fields import (
     text,
     timestamp,
 )
-from service.http.schemas.filters import FilterText
+from service.http.schemas.filters import FilterText, SelectiveField
 from service.http.schemas.pages import Page, PageFields
 
 Picture = Annotated[
@@ -40,6 +41,11 @@ class Image(Answer):
     bytes: Count
     sha256: Annotated[str, text(64, pattern="^[0-9a-f]{64}$")]
 
+    @classmethod
+    def of(cls, media: types.Media) -> Image:
+        """The same file as it is described."""
+        return cls(width=media.width, height=media.height, format=media.format, bytes=media.bytes, sha256=media.sha256)
+
 
 class Item(Answer):
     """One entry of a collection."""
@@ -57,10 +63,7 @@ class Item(Answer):
         return cls(
             id=item.id,
             metadata=dict(item.metadata),
-            image=media
-            and Image(
-                width=media.width, height=media.height, format=media.format, bytes=media.bytes, sha256=media.sha256
-            ),
+            image=None if media is None else Image.of(media),
             created_at=timestamp(item.created_at),
             updated_at=timestamp(item.updated_at),
         )
@@ -76,7 +79,7 @@ class ItemForm(Request):
     """A picture and what is known of it, as multipart/form-data."""
 
     image: Picture
-    metadata: str = Field("{}", max_length=65_536, description="A JSON object as text; left out: an empty one")
+    metadata: str = Field("{}", max_length=MAX_METADATA, description="A JSON object as text; left out: an empty one")
 
 
 class MetadataPatch(Request):
@@ -90,14 +93,36 @@ class MetadataPatch(Request):
 class ListFields(PageFields):
     """Which items, and how many at a time."""
 
+    blanks: ClassVar[frozenset[str]] = PageFields.blanks | {"filter"}
+
     filter: FilterText | None = None
 
 
-class DeleteRequest(Request):
+class DeleteByIds(Request):
+    """The items to delete; those that are not there count as nothing."""
+
+    ids: list[ItemId] = Field(fail_fast=True, max_length=MAX_DELETED)
+
+
+class DeleteByFilter(Request):
+    """Which items to delete."""
+
+    filter: SelectiveField
+
+
+class DeleteRequest(RootModel[DeleteByIds | DeleteByFilter]):
     """Exactly one of the two."""
 
-    ids: list[ItemId] | None = Field(None, fail_fast=True, max_length=MAX_DELETED)
-    filter: dict[str, Any] | None = None
+
+def read_delete(value: Any) -> DeleteByIds | DeleteByFilter:
+    """From decoded JSON. Raises FieldsRefused, FilterError."""
+    if not isinstance(value, dict):
+        raise FieldsRefused([{"field": "body", "message": "must be an object"}])
+    refuse_unknown(value, {"ids": None, "filter": None})
+    given = {name: each for name, each in value.items() if each is not None}
+    if len(given) != 1:
+        raise FieldsRefused([{"field": "body", "message": "give exactly one of ids and filter"}])
+    return DeleteByIds.read(given) if "ids" in given else DeleteByFilter.read(given)
 
 
 class Deleted(Answer):

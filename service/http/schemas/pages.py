@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from service.http.schemas.base import Answer, Request
+from service.http.schemas.base import Answer, Texts
 from service.http.schemas.fields import MAX_PAGE, text
 
 
-class PageFields(Request):
+class PageFields(Texts):
     """How many entries of a list, from where on."""
 
-    limit: int = Field(100, ge=1, le=MAX_PAGE, description="At most so many entries")
+    # Not `cursor`: it is null on the last page, and asking for that again would start over.
+    blanks: ClassVar[frozenset[str]] = frozenset({"limit"})
+
+    limit: int = Field(100, ge=1, le=MAX_PAGE, description="At most so many entries; left out: 100")
     cursor: str | None = Field(None, min_length=1, max_length=1024, description="`next_cursor` of the page before")
 
 

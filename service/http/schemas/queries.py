@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, PlainValidator, RootModel
 
-from service.errors import InvalidRequest
-from service.http.schemas.base import Answer, Request
-from service.http.schemas.fields import MAX_DIM, MAX_LIKES, MAX_QUERIES, ItemId
+from service.http.schemas.base import Answer, FieldsRefused, Request, blank, refuse_unknown
+from service.http.schemas.fields import MAX_DIM, Base64, ItemId
 from service.http.schemas.problems import ProblemDetails
 from service.http.schemas.search import CropText, SearchFields, SearchResponse
+from service.search.limits import MAX_BATCH, MAX_EXAMPLES
 
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-3.4e38, le=3.4e38)]
-MAX_BASE64 = 2**32  # characters; what a request may bring is bounded by its bytes
 
 
 class QueryById(SearchFields):
@@ -31,9 +30,7 @@ class QueryByVector(SearchFields):
 class QueryByImage(SearchFields):
     """What resembles a picture."""
 
-    image_base64: str = Field(
-        min_length=1, max_length=MAX_BASE64, description="The file in base64, or as a data: URI of that"
-    )
+    image_base64: Base64 = Field(description="The file in base64, or as a data: URI of that")
     crop: CropText | None = None
 
 
@@ -47,8 +44,8 @@ class QueryByUrl(SearchFields):
 class QueryByExamples(SearchFields):
     """What resembles the liked items and not the disliked ones; all of them left out."""
 
-    positive: list[ItemId] = Field(fail_fast=True, min_length=1, max_length=MAX_LIKES)
-    negative: list[ItemId] | None = Field(None, fail_fast=True, max_length=MAX_LIKES)
+    positive: list[ItemId] = Field(fail_fast=True, min_length=1, max_length=MAX_EXAMPLES)
+    negative: list[ItemId] | None = Field(None, fail_fast=True, max_length=MAX_EXAMPLES)
 
 
 SOURCES: dict[str, type[SearchFields]] = {
@@ -58,3 +55,39 @@ SOURCES: dict[str, type[SearchFields]] = {
     "image_url": QueryByUrl,
     "positive": QueryByExamples,
 }
+KNOWN = {name: None for model in SOURCES.values() for name in model.model_fields}
+
+
+class Query(RootModel[QueryById | QueryByVector | QueryByImage | QueryByUrl | QueryByExamples]):
+    """Exactly one source, and the fields every search takes."""
+
+
+def read_query(value: Any) -> SearchFields:
+    """The one of SOURCES that is asked, from decoded JSON. Raises FieldsRefused."""
+    if not isinstance(value, dict):
+        raise FieldsRefused([{"field": "body", "message": "must be an object"}])
+    refuse_unknown(value, KNOWN)
+    named = [source for source in SOURCES if not blank(value.get(source))]
+    if len(named) != 1:
+        raise FieldsRefused([{"field": "body", "message": f"give exactly one of {', '.join(SOURCES)}"}])
+    model = SOURCES[named[0]]
+    given = {name: each for name, each in value.items() if not blank(each)}
+    for name in given:
+        if name not in model.model_fields:
+            raise FieldsRefused([{"field": name, "message": f"does not go with {named[0]}"}])
+    return model.read(given)
+
+
+class QueryBatch(Request):
+    """Queries that are answered one by one."""
+
+    queries: Annotated[
+        list[Annotated[Any, PlainValidator(lambda value: value, json_schema_input_type=Query)]],
+        Field(min_length=1, max_length=MAX_BATCH),
+    ]
+
+
+class QueryResponses(Answer):
+    """In the order of the queries; a bad one has its problem in its place."""
+
+    responses: Annotated[list[SearchResponse | ProblemDetails], Field(max_length=MAX_BATCH)]

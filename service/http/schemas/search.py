@@ -10,8 +10,6 @@ from pydantic import Field, PlainValidator
 from service.http.schemas.base import Answer, Blanks, Texts
 from service.http.schemas.collections import ThresholdSource
 from service.http.schemas.fields import (
-    MAX_LIMIT,
-    MAX_OFFSET,
     Cosine,
     Count,
     GroupBy,
@@ -25,6 +23,7 @@ from service.http.schemas.fields import (
 from service.http.schemas.filters import FilterField, FilterText
 from service.http.schemas.items import Picture
 from service.search import answer
+from service.search.limits import DEFAULT_RESULTS, MAX_OFFSET, MAX_RESULTS
 
 Crop = tuple[float, float, float, float]
 
@@ -46,7 +45,7 @@ def cropped(value: Any) -> Crop:
     return left, top, right, bottom
 
 
-Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT, description="At most so many results; left out: 10")]
+Limit = Annotated[int, Field(ge=1, le=MAX_RESULTS, description=f"At most so many results; left out: {DEFAULT_RESULTS}")]
 Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET, description="So many of the best are skipped; left out: 0")]
 Threshold = Annotated[Score, Field(description="Results score at least this; left out: the collection's own")]
 CropText = Annotated[
@@ -69,7 +68,7 @@ CropText = Annotated[
 class SearchFields(Blanks):
     """The fields every search takes, as JSON."""
 
-    limit: Limit = 10
+    limit: Limit = DEFAULT_RESULTS
     offset: Offset = 0
     score_threshold: Threshold | None = None
     filter: FilterField | None = None
@@ -81,7 +80,8 @@ class SimilarFields(Texts):
 
     blanks: ClassVar[frozenset[str]] = frozenset({"limit", "score_threshold", "filter", "group_by", "offset", "crop"})
 
-    limit: Limit = 10
+    limit: Limit = DEFAULT_RESULTS
+    offset: Offset = 0
     score_threshold: Threshold | None = None
     filter: FilterText | None = None
     group_by: GroupBy | None = None
@@ -90,7 +90,6 @@ class SimilarFields(Texts):
 class SearchTexts(SimilarFields):
     """The fields of a search by picture, in a form or a query string."""
 
-    offset: Offset = 0
     crop: CropText | None = None
 
 
@@ -128,7 +127,7 @@ class TookMs(Answer):
 class SearchResponse(Answer):
     """What was found, best first, or that nothing is similar."""
 
-    results: Annotated[list[Result], Field(max_length=MAX_LIMIT)]
+    results: Annotated[list[Result], Field(max_length=MAX_RESULTS)]
     no_match: bool = Field(description="Nothing scores at least the threshold, or there is nothing to search")
     message: Text | None = Field(description="What a person should know; `no similar images` when there is no match")
     best_score: Cosine | None = Field(description="The nearest item's score, whatever the threshold")
@@ -148,7 +147,7 @@ class SearchResponse(Answer):
                 Result(
                     id=match.item.id,
                     score=match.score,
-                    metadata=match.item.metadata,
+                    metadata=dict(match.item.metadata),
                     thumbnail_url=None if match.item.media is None else f"{items}/{match.item.id}/thumbnail",
                     group=match.group,
                 )

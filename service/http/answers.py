@@ -1,0 +1,14 @@
+"""A response: an answer of the schema as JSON, with a status and headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from service.http.schemas.base import Answer
+
+
+def answered(answer: Answer, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer as application/json."""
+    return Response(answer.encoded(), status, headers, media_type="application/json")
