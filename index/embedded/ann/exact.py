@@ -38,6 +38,11 @@ class FlatIndex:
         return self._rows - self._dead
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return self._rows * (self.dim * self.type.itemsize + 9)
+
+    @property
     def last_key(self) -> int:
         """The greatest key ever added, 0 before."""
         return int(self._keys[self._rows - 1]) if self._rows else 0

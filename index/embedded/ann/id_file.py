@@ -45,14 +45,14 @@ class NameFile:
     def __len__(self) -> int:
         return self._count
 
-    def append(self, keys: Keys, ids: Sequence[str]) -> None:
-        """One id for each key, in the order of rows."""
+    def put(self, first: int, keys: Keys, ids: Sequence[str]) -> None:
+        """One id for each key, in the order of rows, from row `first` on: the end, or before it where rows were lost."""
         records = np.zeros(len(ids), _RECORD)
         records["id"] = ids
         records["check"] = [_check(key, id) for key, id in zip(keys.tolist(), records["id"].tolist(), strict=True)]
-        self._reserve(self._count + len(ids))
-        write_at(self._file, records.view(np.uint8), self._count * _RECORD.itemsize)
-        self._count += len(ids)
+        self._reserve(first + len(ids))
+        write_at(self._file, records.view(np.uint8), first * _RECORD.itemsize)
+        self._count = first + len(ids)
 
     def read(self, rows: Rows, keys: Keys) -> list[str]:
         """Ids of rows that hold these keys. Raises CacheUnusable for a damaged record."""

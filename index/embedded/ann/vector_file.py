@@ -250,13 +250,21 @@ class VectorFile:
             if count < self._count:
                 self._cut(count)
 
-    def close(self) -> None:
-        """Syncs and gives the files back; idempotent. Arrays handed out before stay valid, `keys` included."""
+    def close(self, *, sync: bool = True) -> None:
+        """Syncs and gives the files back; idempotent. Arrays handed out before stay valid, `keys` included.
+
+        sync: False for files that are removed next. Raises OSError where the disk does not take what is due; the files
+        are given back nevertheless.
+        """
         if not self._files.closed:
-            self.sync()
-            with self._lock:
-                self._files.fit(self._count)
-                self._files.close()
+            try:
+                if sync:
+                    self.sync()
+                    with self._lock:
+                        self._files.fit(self._count)
+            finally:
+                with self._lock:
+                    self._files.close()
 
     # Below, callers hold the lock or are alone with the file.
 

@@ -2,7 +2,8 @@
 exactly.
 
 One generation lives in one directory. Rows are appended the moment they are written; a merge only moves the mark up to
-which the compressed index covers them.
+which the compressed index covers them. Rows that the files do not take, for want of space, are spilt: kept in memory
+until the files take them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ from index.embedded.ann.vector_file import VectorFile
 from index.embedded.failpoints import Failpoints
 from index.embedded.filters.column import bitmap
 from index.embedded.filters.fields import Matching
+from index.embedded.live.memory import InMemory
+from index.embedded.live.policy import Figures
 from index.embedded.live.rwlock import ReadWriteLock
+from index.embedded.live.structure import best, keys_of
 from index.embedded.store.encoding import Stored
 from index.embedded.store.vectors import Keys
+from index.errors import CacheUnusable
 from index.types import Vector
 
 _INDEX = "index"
@@ -36,34 +41,48 @@ _FEW = 1_500  # up to so many items that pass a filter, comparing each of them c
 
 
 class Generation:
-    """Searches from any thread; `append`, `remove` and `merge` are kept apart by the caller."""
+    """`Structure` in one directory; `merge` and `settle` are kept apart from `append` and `remove` by the caller."""
 
     def __init__(
-        self, directory: Path, file: VectorFile, names: NameFile, index: CompressedIndex, *, saved: int = -1
+        self,
+        directory: Path,
+        file: VectorFile,
+        names: NameFile,
+        index: CompressedIndex,
+        failpoints: Failpoints,
+        *,
+        saved: int = -1,
     ) -> None:
         self.directory = directory
-        self._names = names
         self.saved = saved  # sequence of the index file on disk, -1 while there is none
+        self.unsaved = 0  # changes since then
+        self.spill_reason = ""  # why rows were spilt last
+        self._names = names
         self._file = file
         self._index = index
+        self._failpoints = failpoints
         self._lock = ReadWriteLock()
+        self._spilt = InMemory(file.dim)
         self._tail_dead = BitMap()  # keys beyond the compressed part that were removed
         self._epoch = 0
         self._unchecked = 0
-        self.agreement = 1.0
+        self._agreement = 1.0
 
     @classmethod
-    def load(cls, directory: Path, *, dim: int, token: str) -> Generation:
+    def load(cls, directory: Path, failpoints: Failpoints, *, dim: int, token: str) -> Generation:
         """What `save` left; rows behind it are cut, for the store to bring them again. Raises CacheUnusable."""
-        file = VectorFile.open(directory, dim=dim, fingerprint=token)
         try:
-            index = CompressedIndex.load(directory / _INDEX, file, fingerprint=token, dim=dim)
-            file.truncate(index.indexed)
-            names = NameFile(directory, rows=index.indexed)
-        except BaseException:
-            file.close()
-            raise
-        return cls(directory, file, names, index, saved=index.sequence)
+            file = VectorFile.open(directory, dim=dim, fingerprint=token)
+            try:
+                index = CompressedIndex.load(directory / _INDEX, file, fingerprint=token, dim=dim)
+                file.truncate(index.indexed)
+                names = NameFile(directory, rows=index.indexed)
+            except BaseException:
+                file.close()
+                raise
+        except OSError as error:
+            raise CacheUnusable(f"{directory} cannot be used ({error.strerror}); rebuilding it") from error
+        return cls(directory, file, names, index, failpoints, saved=index.sequence)
 
     @classmethod
     def build(
@@ -71,80 +90,107 @@ class Generation:
         directory: Path,
         file: VectorFile,
         names: NameFile,
+        failpoints: Failpoints,
         *,
         threads: int,
         progress: Callable[[int, int], None],
     ) -> Generation:
         """Trains and fills a compressed index over the rows the files have now."""
-        return cls(directory, file, names, CompressedIndex.build(file, threads=threads, progress=progress))
+        index = CompressedIndex.build(file, threads=threads, progress=progress)
+        built = cls(directory, file, names, index, failpoints)
+        built.unsaved = len(file)
+        return built
 
     def __len__(self) -> int:
-        return self._index.count + self.tail - len(self._tail_dead)
+        return self._index.count + self._tail - len(self._tail_dead) + len(self._spilt)
 
     @property
     def kind(self) -> str:
         return self._index.kind
 
     @property
-    def indexed(self) -> int:
-        """Rows the compressed index covers, removed ones included."""
-        return self._index.indexed
-
-    @property
-    def tail(self) -> int:
-        """Newer rows, removed ones included."""
-        return len(self._file) - self._index.indexed
-
-    @property
-    def dead(self) -> int:
-        """Removed rows that still take room."""
-        return self._index.indexed - self._index.count + len(self._tail_dead)
-
-    @property
-    def trained(self) -> int:
-        """How many vectors there were when the compressed index was trained."""
-        return self._index.trained
+    def figures(self) -> Figures:
+        return Figures(
+            compressed=True,
+            alive=len(self),
+            indexed=self._index.indexed,
+            tail=self._tail + len(self._spilt),
+            spilt=len(self._spilt),
+            dead=self._index.indexed - self._index.count + len(self._tail_dead),
+            trained=self._index.trained,
+            unsaved=self.unsaved,
+            agreement=self._agreement,
+        )
 
     @property
     def last_key(self) -> int:
-        """The greatest key ever appended, -1 before."""
-        return self._file.last_key
+        return max(self._file.last_key, self._spilt.last_key, 0)
+
+    @property
+    def filed_key(self) -> int:
+        """The greatest key in the files, 0 before: greater ones are spilt."""
+        return max(self._file.last_key, 0)
 
     @property
     def nbytes(self) -> tuple[int, int]:
-        """(memory of the compressed index, bytes of the vector file on disk)."""
-        return self._index.nbytes, self._file.nbytes
+        return self._index.nbytes + self._spilt.nbytes[0], self._file.nbytes
 
     def append(self, keys: Keys, vectors: Stored, ids: Sequence[str]) -> None:
-        """Searchable on return. Keys that are not above `last_key` are there already and passed over."""
-        known = int(np.searchsorted(keys, self._file.last_key, "right"))
-        if known < len(keys):
-            self._names.append(keys[known:], ids[known:])  # first: whoever finds a row may ask for its name
-            self._file.append(keys[known:], vectors[known:])
+        known = int(np.searchsorted(keys, self.last_key, "right"))
+        keys, vectors, ids = keys[known:], vectors[known:], ids[known:]
+        self.unsaved += len(keys)
+        if len(keys) and not len(self._spilt):
+            try:
+                self._write(keys, vectors, ids)
+                return
+            except OSError as error:
+                self.spill_reason = str(error.strerror or error)
+        self._spilt.append(keys, vectors, ids)
+
+    def settle(self, keys: Keys, vectors: Stored, ids: Sequence[str]) -> None:
+        """Brings spilt rows into the files, those that follow there. Raises OSError where they do not take them yet."""
+        self._write(keys, vectors, ids)
+        self._spilt.remove(keys)  # after: a search looks at these first, and finds none of them missing
 
     def remove(self, keys: Keys) -> None:
-        """Never found again on return. Unknown keys are passed over."""
+        self.unsaved += len(keys)
         rows = self._file.find(keys)
         covered = rows < self._index.indexed
         self._index.remove(keys[covered & (rows >= 0)])
         self._tail_dead |= BitMap(keys[~covered].tolist())
+        self._spilt.remove(keys[rows < 0])
 
     def alive(self) -> Keys:
-        """Keys a search may find, increasing."""
         keys = self._file.keys
         covered = self._index.indexed
         tail = keys[covered:]
-        return np.concatenate([self._index.alive(), tail[~np.isin(tail, self._tail_dead.to_array())]])
+        tail = tail[~np.isin(tail, self._tail_dead.to_array())]
+        return np.concatenate([self._index.alive(), tail, self._spilt.alive()])
 
-    def names(self, keys: Keys) -> list[str] | None:
-        """Ids of keys; None where one is not here. Raises CacheUnusable."""
+    def names(self, keys: Keys) -> dict[int, str]:
         rows = self._file.find(keys)
-        return None if (rows < 0).any() else self._names.read(rows, keys)
+        known = rows >= 0
+        return dict(zip(keys[known].tolist(), self._names.read(rows[known], keys[known]), strict=True))
 
     def search(self, query: Vector, k: int, matching: Matching | None) -> tuple[Vector, Keys]:
-        """query float32 (dim,), unit → scores float32 (m,) descending, keys int64 (m,), m <= k."""
+        if not len(self._spilt):
+            return self._search(query, k, matching)
+        spilt = self._spilt.search(query, k, matching)  # first: `settle` moves them into what is searched next
+        found = self._search(query, k, matching)
+        fresh = ~np.isin(spilt[1], found[1])
+        return best(np.concatenate([found[0], spilt[0][fresh]]), np.concatenate([found[1], spilt[1][fresh]]), k)
+
+    def nearest(self, queries: Vector, k: int) -> tuple[Vector, Keys]:
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        keys = np.full((len(queries), k), -1, np.int64)
+        for place, query in enumerate(queries):
+            found, found_keys = self.search(query, k, None)
+            scores[place, : len(found)], keys[place, : len(found)] = found, found_keys
+        return scores, keys
+
+    def _search(self, query: Vector, k: int, matching: Matching | None) -> tuple[Vector, Keys]:
         if matching is not None and len(matching) <= _FEW:
-            keys = np.frombuffer(matching.keys.to_array(), np.uint32).astype(np.int64)
+            keys = keys_of(matching)
             rows = self._file.find(keys)
             known = rows >= 0
             return best(self._file.score(query, rows[known]), keys[known], k)
@@ -155,6 +201,7 @@ class Generation:
             scores, keys = self._index.nearest(query, k, selection)
         finally:
             self._lock.release_read()
+        self._failpoints.hit("index.between_parts")
         stop = len(self._file)
         if stop == covered:
             return scores, keys
@@ -189,24 +236,24 @@ class Generation:
         self._unchecked += stop - first
         if self._unchecked >= max(_CHECK_FROM, _CHECK_SHARE * stop):
             self._unchecked = 0
-            self.agreement = self._agree()
+            self._agreement = self._agree()
         return stop - first
 
-    def save(self, sequence: int, failpoints: Failpoints) -> None:
-        """Writes rows, then the index file, as of `sequence` at least. Not beside `merge`."""
+    def save(self, sequence: int) -> None:
+        """Writes rows, then the index file, as of `sequence` at least. Not beside `merge`. Raises OSError."""
+        self._failpoints.hit("index.save")
         self._file.sync()
         self._names.sync()
-        failpoints.hit("index.before_save")
+        self._failpoints.hit("index.before_save")
         self._index.save(self.directory / _INDEX, sequence=sequence)
         self.saved = sequence
-        failpoints.hit("index.after_save")
+        self._failpoints.hit("index.after_save")
 
     def warm(self, *, room: int, stopped: Callable[[], bool]) -> int:
         """As `VectorFile.warm`."""
         return self._file.warm(room=room, stopped=stopped)
 
     def verify(self) -> None:
-        """Reads and checks every row. Raises CacheUnusable."""
         self._file.verify()
         keys = self._file.keys
         for start in range(0, len(keys), _MERGE):
@@ -214,19 +261,28 @@ class Generation:
             self._names.read(rows, keys[rows])
 
     def close(self) -> None:
-        """Gives the files back. Searches that still run keep their mapping."""
         self._file.close()
         self._names.close()
 
     def discard(self) -> None:
-        """Closes, and removes the directory."""
-        self.close()
+        self._file.close(sync=False)
+        self._names.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    @property
+    def _tail(self) -> int:
+        """Rows of the file beyond the compressed part, removed ones included."""
+        return len(self._file) - self._index.indexed
+
+    def _write(self, keys: Keys, vectors: Stored, ids: Sequence[str]) -> None:
+        self._failpoints.hit("index.append")
+        self._names.put(len(self._file), keys, ids)  # first: whoever finds a row may ask for its name
+        self._file.append(keys, vectors)
 
     def _agree(self) -> float:
         """For the newest rows, the share of what a far harder search finds that an ordinary one finds."""
         rows = np.linspace(self._index.trained, self._index.indexed - 1, _SAMPLE).astype(np.int64)
-        ordinary = effort_for(_NEAREST, self.indexed, max(1, self._index.count), 1)
+        ordinary = effort_for(_NEAREST, self._index.indexed, max(1, self._index.count), 1)
         hard = Effort(lists=8 * ordinary.most, depth=8 * ordinary.depth)
         agreed = found = 0
         for query in self._file.read(rows).astype(np.float32):
@@ -241,22 +297,7 @@ class Generation:
         kept = matching.selection
         if kept is not None and kept[0] is self and kept[1] == (self._epoch, version):
             return kept[2]
-        made = self._index.select(np.frombuffer(matching.keys.to_array(), np.uint32).astype(np.int64))
+        made = self._index.select(keys_of(matching))
+        self._failpoints.hit("index.selected")
         matching.selection = (self, (self._epoch, version), made)
         return made
-
-
-def best(scores: Vector, keys: Keys, k: int) -> tuple[Vector, Keys]:
-    """The k highest, descending; equal ones in the order of keys."""
-    if len(scores) > 4 * k:
-        cut = np.argpartition(-scores, k)[:k]
-        scores, keys = scores[cut], keys[cut]
-    order = np.lexsort((keys, -scores))[:k]
-    return scores[order], keys[order]
-
-
-def clipped(scores: Vector) -> Vector:
-    """Descending scores inside -1…1, past which rounding may lead."""
-    if len(scores) and (scores[0] > 1.0 or scores[-1] < -1.0):
-        return np.clip(scores, -1.0, 1.0)
-    return scores

@@ -15,28 +15,29 @@ _DRIFTED = 1.1  # growth since training from which a new training may help; belo
 
 
 class Action(enum.Enum):
-    """The next thing to do behind the scenes."""
+    """Work on a live index."""
 
     BUILD = "build"
     MERGE = "merge"
     SAVE = "save"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """A search index as it stands. All are numbers of vectors.
+    """A search index, in numbers of vectors.
 
     compressed: whether a compressed index serves; alive: what a search may find; indexed: covered by the compressed
-    index, removed ones included; tail: newer ones, searched exactly; dead: removed but still taking room; trained: how
-    many there were when the compressed index was trained; unsaved: changes since its file was written. agreement: share
-    of what a far harder search finds for the newest vectors that an ordinary one finds: it falls when the catalogue has
-    drifted away from what the index was trained on.
+    index, removed ones included; tail: newer ones, searched exactly; spilt: the newest of those, which the files did not
+    take; dead: removed but still taking room; trained: how many there were when the compressed index was trained;
+    unsaved: changes since its file was written. agreement: share of what a far harder search finds for the newest
+    vectors that an ordinary one finds: it falls when the catalogue has drifted away from what the index was trained on.
     """
 
     compressed: bool
     alive: int
     indexed: int = 0
     tail: int = 0
+    spilt: int = 0
     dead: int = 0
     trained: int = 0
     unsaved: int = 0
@@ -46,7 +47,9 @@ class Figures:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """compress_from: vectors from which a compressed index beats exact search; the rest in the sense of `Figures`.
-    threads: cores a build may use."""
+    threads: cores a build may use. retry, retry_most: seconds before work that failed is tried again: at first, and after
+    each further failure twice as long up to the most.
+    """
 
     compress_from: int = MIN_COMPRESSED
     merge_from: int = 512
@@ -56,6 +59,12 @@ class Policy:
     save_share: float = 0.02
     save_from: int = 20_000
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    retry: float = 60.0
+    retry_most: float = 3_600.0
+
+    def pause(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row."""
+        return 0.0 if not failures else float(min(self.retry_most, self.retry * 2.0 ** min(failures - 1, 30)))
 
     def next(self, now: Figures) -> Action | None:
         """What to do next, None when all is well."""
@@ -67,7 +76,7 @@ class Policy:
             return Action.BUILD
         if now.agreement < self.agreement and now.indexed > _DRIFTED * now.trained:
             return Action.BUILD
-        if now.tail >= self.merge_from:
+        if now.tail >= self.merge_from or now.spilt:
             return Action.MERGE
         if now.unsaved >= max(self.save_from, self.save_share * now.indexed):
             return Action.SAVE

@@ -28,6 +28,7 @@ from index.types import Entry, Item, Media, Vector, Written
 
 _COLUMNS = "vid, id, metadata, width, height, format, bytes, sha256, created_at, updated_at, size"
 _CHUNK = 100  # keys per statement
+StoredRow = tuple[int, int, bytes | None, str]  # key, checksum, vector, id; None where the vector is lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +157,22 @@ def _part(connection: apsw.Connection, columns: str, table: str, collection: int
     return found[0]
 
 
+def keys(connection: apsw.Connection, collection: int) -> Iterator[int]:
+    """Every key, in no order; from an index alone."""
+    for (vid,) in connection.execute("SELECT vid FROM items WHERE collection = ?", (collection,)):
+        yield int(vid) & KEY_MASK
+
+
 def vectors_after(
-    connection: apsw.Connection, collection: int, after: int, limit: int
-) -> list[tuple[int, int, bytes, str]]:
-    """(key, crc, bytes, id) of up to `limit` stored vectors with greater keys, in the order of keys."""
+    connection: apsw.Connection, collection: int, after: int, limit: int, *, until: int = KEY_MASK
+) -> list[StoredRow]:
+    """Up to `limit` items with keys above `after` and up to `until`, in the order of keys, with their stored vectors."""
     sql = (
-        "SELECT v.vid, v.crc, v.data, i.id FROM vectors AS v CROSS JOIN items AS i ON i.vid = v.vid"
-        " WHERE v.vid > ? AND v.vid <= ? ORDER BY v.vid LIMIT ?"
+        "SELECT i.vid, v.crc, v.data, i.id FROM items AS i LEFT JOIN vectors AS v ON v.vid = i.vid"
+        " WHERE i.vid > ? AND i.vid <= ? ORDER BY i.vid LIMIT ?"
     )
     found: list[Any] = connection.execute(
-        sql, (vid_of(collection, after), vid_of(collection, KEY_MASK), limit)
+        sql, (vid_of(collection, after), vid_of(collection, until), limit)
     ).fetchall()
     return [(vid & KEY_MASK, crc, data, id) for vid, crc, data, id in found]
 

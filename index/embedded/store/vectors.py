@@ -13,10 +13,25 @@ import numpy.typing as npt
 from index.embedded.store import collections, items
 from index.embedded.store.collections import Head
 from index.embedded.store.encoding import Stored, checksum, decode_metadata, stored_type
+from index.embedded.store.items import StoredRow
 from index.embedded.store.store import Store
 from index.errors import StoreCorrupt
 
 Keys = npt.NDArray[np.int64]
+_UNREADABLE = (StoreCorrupt, apsw.IOError, UnicodeDecodeError)  # a page, a sector, a text
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Keys int64 (n,), increasing, with their vectors (n, dim) and ids. damaged: id by key of rows that lie among them
+    and are not what was written. last: the greatest key looked at.
+    """
+
+    keys: Keys
+    vectors: Stored
+    ids: list[str]
+    damaged: dict[int, str]
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +41,51 @@ class StoredVectors:
     store: Store
     head: Head
 
-    def after(self, key: int, limit: int) -> tuple[Keys, Stored, list[str]]:
-        """Keys int64 (n,) above `key`, increasing, with their vectors (n, dim) and ids; n <= limit, 0 at the end.
+    def after(self, key: int, limit: int) -> Slice:
+        """Of the rows above `key`, the first `limit`; `last` is `key` itself at the end.
 
-        Raises StoreCorrupt, naming the item.
+        Raises StoreCorrupt where not even the keys can be read.
         """
-        with self.store.readers.connection() as connection:
-            rows = items.vectors_after(connection, self.head.id, key, limit)
-        for _, crc, data, id in rows:
-            if not sound(crc, data, self.head.dim):
-                raise damaged(id, self.head.name)
-        keys = np.array([one for one, _, _, _ in rows], np.int64)
-        blob = b"".join(data for _, _, data, _ in rows)
-        vectors = np.frombuffer(blob, stored_type(self.head.dim)).reshape(len(rows), self.head.dim)
-        return keys, vectors, [id for _, _, _, id in rows]
+        try:
+            with self.store.readers.connection() as connection:
+                rows = items.vectors_after(connection, self.head.id, key, limit)
+        except _UNREADABLE:
+            keys = np.sort(self.keys())
+            return self._each(keys[keys > key][:limit].tolist(), key)
+        return self._checked(rows, key)
+
+    def damaged_among(self, keys: Keys) -> dict[int, str]:
+        """Id by key of those rows that are not what was written."""
+        return self._each(keys.tolist(), 0).damaged
 
     def keys(self) -> Keys:
         """All keys, in no order."""
         with self.store.readers.connection() as connection:
-            found = (key for _, key in items.in_id_order(connection, self.head.id, ""))
-            return np.fromiter(found, np.int64)
+            return np.fromiter(items.keys(connection, self.head.id), np.int64)
+
+    def _each(self, keys: list[int], last: int) -> Slice:
+        """Row by row: what cannot be read does not take its neighbours with it."""
+        rows: list[StoredRow] = []
+        for key in keys:
+            try:
+                with self.store.readers.connection() as connection:
+                    rows += items.vectors_after(connection, self.head.id, key - 1, 1, until=key)
+            except _UNREADABLE:
+                rows.append((key, 0, None, f"with the number {key}"))
+        return self._checked(rows, last)
+
+    def _checked(self, rows: list[StoredRow], last: int) -> Slice:
+        good = [row for row in rows if sound(row[1], row[2], self.head.dim)]
+        kept = {row[0] for row in good} if len(good) < len(rows) else None
+        damaged = {} if kept is None else {key: id for key, _, _, id in rows if key not in kept}
+        blob = b"".join(data for _, _, data, _ in good if data is not None)
+        return Slice(
+            np.array([key for key, _, _, _ in good], np.int64),
+            np.frombuffer(blob, stored_type(self.head.dim)).reshape(len(good), self.head.dim),
+            [id for _, _, _, id in good],
+            damaged,
+            rows[-1][0] if rows else last,
+        )
 
     def metadata(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """(key, metadata) of every item, as of one moment."""
@@ -72,9 +112,9 @@ class StoredVectors:
         self.store.writer.submit(run)
 
 
-def sound(crc: int, data: bytes, dim: int) -> bool:
-    """Whether a stored vector is what was written."""
-    return checksum(data) == crc and len(data) == dim * stored_type(dim).itemsize
+def sound(crc: int, data: bytes | None, dim: int) -> bool:
+    """Whether a stored vector is what was written; None: there is none."""
+    return isinstance(data, bytes) and checksum(data) == crc and len(data) == dim * stored_type(dim).itemsize
 
 
 def damaged(id: str, collection: str) -> StoreCorrupt:
