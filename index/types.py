@@ -149,12 +149,16 @@ class IndexState:
 
     kind: the structure's name. vectors: may be found; indexed: in the compressed part, removed ones included; tail:
     newer, searched exactly; dead: removed but still taking room; trained: there when the compressed part was trained;
-    agreement: share of a far harder search's answers that an ordinary one finds. action: the work under way (`build`,
-    `merge`, `save`), None when idle; progress: of that build; last: the work finished last; work: by action.
+    agreement: share of a far harder search's answers that an ordinary one finds; damaged: items whose stored vector is
+    damaged, left out until they are written anew. action: the work under way (`build`, `merge`, `save`), None when
+    idle; progress: of that build; last: the work finished last; work: by action. note: what went wrong, and what is
+    done about it; empty when all is well.
     """
 
     kind: str
+    note: str = ""
     vectors: int = 0
+    damaged: int = 0
     indexed: int = 0
     tail: int = 0
     dead: int = 0
@@ -424,24 +428,3 @@ class Catalogue(Protocol):
     def close(self) -> None:
         """Finishes what was written and gives the storage free. A second call does nothing."""
         ...
-
-
-class VectorIndex(Protocol):
-    """Search structure inside the embedded engine: int64 keys and unit float32 vectors.
-
-    Not thread-safe for mutation.
-    """
-
-    kind: str
-
-    def add(self, keys: npt.NDArray[np.int64], vectors: Vector) -> None: ...
-
-    def remove(self, keys: npt.NDArray[np.int64]) -> None: ...
-
-    def search(
-        self, vectors: Vector, k: int, allowed: npt.NDArray[np.int64] | None = None
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """(n, dim) → scores float32 (n, k) descending and keys int64 (n, k), padded with -inf and -1."""
-        ...
-
-    def __len__(self) -> int: ...

@@ -7,22 +7,23 @@ asks again: a reader sees an item's old or its new state, never neither.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import apsw
 import numpy as np
 
 from index.embedded.filters.column import bitmap
 from index.embedded.filters.fields import Fields
+from index.embedded.live import neighbours
 from index.embedded.live.live import LiveIndex
 from index.embedded.live.policy import Policy
-from index.embedded.live.searcher import Searcher
+from index.embedded.live.searcher import Moved, Searcher
 from index.embedded.store import bulk_insert, collections, items
 from index.embedded.store.bulk_insert import Batch
 from index.embedded.store.collections import Head
@@ -53,6 +54,7 @@ from index.filters import Filter, is_number
 from index.types import CollectionInfo, Entry, Imported, Item, Metadata, Nearest, Page, SearchResult, Vector, Written
 
 _THRESHOLD = ("threshold", "manual")  # kind and name of the record
+T = TypeVar("T")
 _BATCH = 4_096  # vectors per transaction of a bulk import
 _TRIES = 4  # searches beside writes, before one is put between them
 _DELETE = 5_000  # items per transaction when a filter deletes many, so that other writes get through
@@ -115,7 +117,7 @@ class EmbeddedCollection:
 
     @property
     def ready(self) -> bool:
-        """False while the search index does not stand for what is stored."""
+        """As `Collection.ready`."""
         return self._bound.index.failure is None
 
     @property
@@ -292,50 +294,44 @@ class EmbeddedCollection:
         group_by: str | None = None,
         exclude: Iterable[str] = (),
     ) -> SearchResult:
-        """As `Collection.search`. Raises IndexNotReady, and StoreCorrupt where a stored vector is damaged."""
+        """As `Collection.search`. Raises IndexNotReady."""
         excluded = frozenset(exclude)
 
-        def run() -> SearchResult | None:
+        def run() -> SearchResult:
             bound = self._bound
             query = unit_query(vector, bound.head.dim)
             matching = None if filter is None or filter.empty else bound.fields.matching(filter)
             searcher = Searcher(self._store, bound.head.id, bound.index, bound.fields, query, excluded)
-            with self._rebinding():
-                return searcher.run(limit, offset, min_score=min_score, matching=matching, group_by=group_by)
-            return None
+            return searcher.run(limit, offset, min_score=min_score, matching=matching, group_by=group_by)
 
-        for _ in range(_TRIES):
-            found = run()
-            if found is not None:
-                return found
-            self._store.writer.settle()
-        # Changed faster than it can be read: between two commits of the writer, store and index tell of one moment.
-        found = self._store.writer.call(lambda _: run())
-        if found is None:
-            error = IndexNotReady(f"the search index of {self._name!r} holds items that the store does not have")
-            raise self._bound.index.distrust(error)
-        return found
+        return self._settled(run)
 
     def nearest(self, vectors: Vector, limit: int = 10) -> list[Nearest]:
-        """As `Collection.nearest`. Raises IndexNotReady, and StoreCorrupt where a stored vector is damaged."""
-        return [self._nearest(query, limit) for query in unit(vectors, self._bound.head.dim)]
+        """As `Collection.nearest`. Raises IndexNotReady."""
 
-    def _nearest(self, query: Vector, limit: int) -> Nearest:
-        while True:
+        def run() -> list[Nearest]:
             bound = self._bound
+            queries = unit(vectors, bound.head.dim)
+            return neighbours.nearest(self._store, bound.head.id, bound.index, queries, limit)
+
+        return self._settled(run)
+
+    def _settled(self, run: Callable[[], T]) -> T:
+        """What a search finds, asked again where it met a change."""
+        for _ in range(_TRIES):
             try:
-                scores, keys = bound.index.search(unit_query(query, bound.head.dim), limit)
-                names = bound.index.names(keys)
+                return run()
+            except Moved:
+                self._store.writer.settle()
             except CollectionNotFound:  # its index was thrown away meanwhile: emptied, it has another one by now
                 if self._gone:
                     raise
-                continue
-            if names is not None:
-                return Nearest(names, scores)
-            with self._store.readers.connection() as connection:
-                ids = items.ids_by_key(connection, bound.head.id, keys.tolist())
-            known = [key in ids for key in keys.tolist()]
-            return Nearest([ids[key] for key in keys[known].tolist()], scores[known])
+        # Changed faster than it can be read: between two commits of the writer, store and index are of one moment.
+        try:
+            return self._store.writer.call(lambda _: run())
+        except Moved:
+            error = IndexNotReady(f"the search index of {self._name!r} holds items that the store does not have")
+            raise self._bound.index.distrust(error) from None
 
     def close(self) -> None:
         """Ends the work behind the scenes and saves the search index; the catalogue closes the store after."""
@@ -366,15 +362,6 @@ class EmbeddedCollection:
         if self._gone:
             raise CollectionNotFound(f"no collection {self._name!r}; create it first")
         return collections.head(connection, self._name)
-
-    @contextlib.contextmanager
-    def _rebinding(self) -> Iterator[None]:
-        # An index that was thrown away while it was searched: emptied, the collection has another one by now.
-        try:
-            yield
-        except CollectionNotFound:
-            if self._gone:
-                raise
 
     def _head(self) -> Head:
         with self._store.readers.connection() as connection:
@@ -426,6 +413,4 @@ class EmbeddedCollection:
         source = StoredVectors(self._store, head)
         directory = self._store.directory / "index" / str(head.id)
         index = LiveIndex(source, directory, self._policy, self._store.failpoints, load=self._indexes)
-        keys = index.keys()
-        alive = bitmap(source.keys() if keys is None else keys)
-        return Bound(head, self._threshold(), index, Fields(alive, source.metadata))
+        return Bound(head, self._threshold(), index, Fields(bitmap(index.keys()), source.metadata))

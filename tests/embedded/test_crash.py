@@ -13,7 +13,7 @@ import pytest
 
 from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.live.policy import Policy
-from tests.harness.catalogues import default, vector
+from tests.harness.catalogues import default, settled, vector
 
 POLICY = Policy(compress_from=24, merge_from=4, save_from=8)
 
@@ -22,7 +22,7 @@ _DRIVER = """
 import json, os, random, sys
 from pathlib import Path
 from index.embedded.catalogue import EmbeddedCatalogue
-from tests.harness.catalogues import default, entry, put
+from tests.harness.catalogues import default, entry, put, settled
 from tests.embedded.test_crash import POLICY
 
 class Dying:
@@ -49,7 +49,7 @@ for n in range(150):
         collection.delete(ids)
     print("done", flush=True)
     if n % 10 == 9:
-        collection.index.wait(10)
+        settled(collection)
 catalogue.close()
 """
 
@@ -99,7 +99,7 @@ def test_death_at_a_failpoint(tmp_path: Path, name: str, left: int) -> None:
     collection = default(catalogue)
     there = {item.id: int(item.metadata["n"]) for item in collection.scan(limit=1000).items}
     assert there in (before, after)
-    assert collection.index.wait(30)
+    settled(collection)
     assert list(catalogue.verify()) == [] or swept(catalogue)
     assert len(there) > 10
     check(collection, there)

@@ -16,15 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from index.embedded.ann.compressed import CompressedIndex
-from index.embedded.ann.vector_file import VectorFile
 from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.collection import EmbeddedCollection
 from index.embedded.live.policy import Action, Figures, Policy
 from index.embedded.store.encoding import unit_query
 from index.errors import IndexNotReady
 from index.filters import parse_filter
-from tests.harness.catalogues import MODEL, default, entry, put, vector
+from tests.harness.catalogues import MODEL, default, entry, put, settled, vector
+from tests.harness.failpoints import Doing, Hold
 
 SMALL = Policy(compress_from=50, merge_from=10_000, save_from=10_000)
 
@@ -49,16 +48,16 @@ def compressed(tmp_path: Path) -> Iterator[tuple[EmbeddedCatalogue, EmbeddedColl
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     fill(collection, 0, 200)
-    assert collection.index.wait(30)
+    settled(collection)
     fill(collection, 200, 220)
-    assert collection.index.detail.tail == 20
+    assert collection.info().index.tail == 20
     yield catalogue, collection
     catalogue.close()
 
 
 def test_newer_vectors_live_and_die_at_once(compressed: tuple[EmbeddedCatalogue, EmbeddedCollection]) -> None:
     """Before any merge: new ones are found, deleted ones never again, in both parts, filtered or not."""
-    collection = compressed[1]
+    catalogue, collection = compressed
     even = parse_filter({"must": [{"key": "even", "match": True}]})
     for seed in (10, 210):
         assert best(collection, seed) == best(collection, seed, filter=even) == f"i{seed}"
@@ -72,8 +71,8 @@ def test_newer_vectors_live_and_die_at_once(compressed: tuple[EmbeddedCatalogue,
     assert best(collection, 5000) == "i20"
     assert best(collection, 5001) == "i211"
     assert collection.search(vector(20)).best_score < 0.9  # type: ignore[operator]
-    assert collection.search(vector(1), limit=1000).filtered_count == len(collection.index) == 218
-    assert list(collection.index.verify()) == []
+    assert collection.search(vector(1), limit=1000).filtered_count == collection.info().index.vectors == 218
+    assert list(catalogue.verify()) == []
 
 
 def test_scores_do_not_depend_on_the_structure(tmp_path: Path) -> None:
@@ -83,7 +82,7 @@ def test_scores_do_not_depend_on_the_structure(tmp_path: Path) -> None:
         with_policy = EmbeddedCatalogue.open(tmp_path / str(number), policy=policy)
         collection = default(with_policy)
         fill(collection, 0, 150)
-        collection.index.wait(30)
+        settled(collection)
         fill(collection, 150, 300)
         for seed in range(1000, 1020):
             found = collection.search(vector(seed), limit=300)
@@ -98,7 +97,7 @@ def test_unusable_files_are_rebuilt(tmp_path: Path, damage: str) -> None:
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     fill(collection, 0, 200)
-    assert collection.index.wait(30)
+    settled(collection)
     (file,) = tmp_path.glob("index/*/*/index")
     old = file.read_bytes()
     collection.delete([f"i{n}" for n in range(20)])
@@ -113,7 +112,7 @@ def test_unusable_files_are_rebuilt(tmp_path: Path, damage: str) -> None:
     elif damage == "foreign":
         other = EmbeddedCatalogue.open(tmp_path / "other", policy=SMALL)
         fill(default(other), 1000, 1200)
-        default(other).index.wait(30)
+        settled(default(other))
         other.close()
         (theirs,) = (tmp_path / "other").glob("index/*/*")
         shutil.rmtree(file.parent)
@@ -130,7 +129,7 @@ def test_unusable_files_are_rebuilt(tmp_path: Path, damage: str) -> None:
         with pytest.raises(IndexNotReady):
             collection.search(vector(1))
         assert collection.get("i100").id == "i100"
-    assert collection.index.wait(30)
+    settled(collection)
     assert collection.ready
     for seed in range(20, 230, 7):
         assert best(collection, seed) == f"i{seed}"
@@ -144,7 +143,7 @@ def test_damaged_row_is_noticed_at_first_use(tmp_path: Path, name: str, place: i
     """A vector or an id that changed in the files is not answered from: the index is rebuilt and answers again."""
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     fill(default(catalogue), 0, 200)
-    default(catalogue).index.wait(30)
+    settled(default(catalogue))
     catalogue.close()
     (file,) = tmp_path.glob(f"index/*/*/{name}")
     raw = bytearray(file.read_bytes())
@@ -156,7 +155,7 @@ def test_damaged_row_is_noticed_at_first_use(tmp_path: Path, name: str, place: i
     assert [finding.subject for finding in catalogue.verify()] == ["index default"]
     with pytest.raises(IndexNotReady):
         collection.nearest(vector(100)[None], 1)
-    assert collection.index.wait(30)
+    settled(collection)
     assert collection.nearest(vector(100)[None], 1)[0].ids[0] == best(collection, 100) == "i100"
     assert list(catalogue.verify()) == []
     catalogue.close()
@@ -173,29 +172,17 @@ def test_restart_replays_what_came_after(
     again = EmbeddedCatalogue.open(copy, policy=SMALL)
     reopened = default(again)
     assert reopened.ready
-    assert reopened.index.detail.trained == 200
+    assert reopened.info().index.trained == 200
     assert [best(reopened, seed) for seed in (4, 204, 219)] == ["i4", "i204", "i219"]
     assert not {"i5", "i205"} & {m.item.id for m in reopened.search(vector(5), limit=300).matches}
     assert list(again.verify()) == []
     again.close()
 
 
-class Slow:
-    """Holds a build at one place until let go."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.reached, self.go = name, threading.Event(), threading.Event()
-
-    def hit(self, name: str) -> None:
-        if name == self.name:
-            self.reached.set()
-            assert self.go.wait(30)
-
-
 @pytest.mark.parametrize("place", ["index.before_build", "index.before_swap"])
 def test_writes_and_searches_go_on_during_a_build(tmp_path: Path, place: str) -> None:
     """While an index is being built, what is written and deleted is searched at once, and still so after the swap."""
-    slow = Slow(place)
+    slow = Hold(place)
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL, failpoints=slow)
     collection = default(catalogue)
     fill(collection, 0, 100)
@@ -211,7 +198,7 @@ def test_writes_and_searches_go_on_during_a_build(tmp_path: Path, place: str) ->
     collection.delete(["i1", "i101"])
     before = state()
     slow.go.set()
-    assert collection.index.wait(30)
+    settled(collection)
     assert collection.info().index_kind == "ivf-rabitq"
     assert state() == before == ["i2", "i150", "i7"]
     assert not {"i1", "i101"} & {m.item.id for m in collection.search(vector(1), limit=500).matches}
@@ -249,24 +236,51 @@ def test_searches_beside_writes_and_merges(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    assert collection.index.wait(30)
-    assert collection.index.detail.trained > 100
+    settled(collection)
+    assert collection.info().index.trained > 100
     catalogue.close()
 
 
 def test_policy() -> None:
     """Exact below the size, built at it, merged, saved and rebuilt by the figures alone."""
     policy = Policy(compress_from=1000, merge_from=10, save_from=50)
-    assert policy.next(Figures(False, 999)) is None
-    assert policy.next(Figures(False, 1000)) is Action.BUILD
-    assert policy.next(Figures(True, 1005, 1000, 5, 0, 1000, 5)) is None
-    assert policy.next(Figures(True, 1010, 1000, 10, 0, 1000, 10)) is Action.MERGE
-    assert policy.next(Figures(True, 1060, 1060, 0, 0, 1000, 60)) is Action.SAVE
-    assert policy.next(Figures(True, 2001, 2001, 0, 0, 1000, 0)) is Action.BUILD
-    assert policy.next(Figures(True, 700, 1000, 0, 300, 1000, 0)) is Action.BUILD
-    assert policy.next(Figures(True, 1200, 1200, 0, 0, 1000, 0, agreement=0.9)) is Action.BUILD
-    assert policy.next(Figures(True, 1050, 1050, 0, 0, 1000, 0, agreement=0.9)) is None
-    assert policy.next(Figures(True, 200, 210, 0, 10, 200, 0)) is Action.BUILD
+    assert policy.next(Figures(compressed=False, alive=999)) is None
+    assert policy.next(Figures(compressed=False, alive=1000)) is Action.BUILD
+    assert (
+        policy.next(Figures(compressed=True, alive=1005, indexed=1000, tail=5, dead=0, trained=1000, unsaved=5)) is None
+    )
+    assert (
+        policy.next(Figures(compressed=True, alive=1010, indexed=1000, tail=10, dead=0, trained=1000, unsaved=10))
+        is Action.MERGE
+    )
+    assert (
+        policy.next(Figures(compressed=True, alive=1060, indexed=1060, tail=0, dead=0, trained=1000, unsaved=60))
+        is Action.SAVE
+    )
+    assert (
+        policy.next(Figures(compressed=True, alive=2001, indexed=2001, tail=0, dead=0, trained=1000, unsaved=0))
+        is Action.BUILD
+    )
+    assert (
+        policy.next(Figures(compressed=True, alive=700, indexed=1000, tail=0, dead=300, trained=1000, unsaved=0))
+        is Action.BUILD
+    )
+    assert (
+        policy.next(
+            Figures(compressed=True, alive=1200, indexed=1200, tail=0, dead=0, trained=1000, unsaved=0, agreement=0.9)
+        )
+        is Action.BUILD
+    )
+    assert (
+        policy.next(
+            Figures(compressed=True, alive=1050, indexed=1050, tail=0, dead=0, trained=1000, unsaved=0, agreement=0.9)
+        )
+        is None
+    )
+    assert (
+        policy.next(Figures(compressed=True, alive=200, indexed=210, tail=0, dead=10, trained=200, unsaved=0))
+        is Action.BUILD
+    )
 
 
 def clustered(count: int, dim: int) -> npt.NDArray[np.float32]:
@@ -291,7 +305,7 @@ def test_recall(tmp_path: Path) -> None:
     collection.import_vectors(
         [f"i{n}" for n in range(len(rows))], rows, [{"s": float(s)} for s in shares], fingerprint="f"
     )
-    assert collection.index.wait(120)
+    settled(collection)
     assert collection.info().index_kind == "ivf-rabitq"
     truth = queries.astype(np.float64) @ rows.T.astype(np.float64)
     for keep in (1.0, 0.5, 0.1, 0.01, 0.001):
@@ -320,13 +334,13 @@ def test_space_is_given_back(tmp_path: Path) -> None:
         [{"pad": "x" * 2000}] * 6000,
         fingerprint=MODEL["fingerprint"],
     )
-    collection.index.wait(30)
+    settled(collection)
     catalogue.close()
     before = size(tmp_path)
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     collection.delete([f"i{n}" for n in range(5500)])
-    collection.index.wait(30)
+    settled(collection)
     catalogue.close()
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     deadline = time.monotonic() + 20
@@ -345,7 +359,7 @@ def test_opened_without_indexes(tmp_path: Path) -> None:
     """Work that never searches leaves the index files alone; the next load catches up with what it wrote."""
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     fill(default(catalogue), 0, 100)
-    default(catalogue).index.wait(30)
+    settled(default(catalogue))
     catalogue.close()
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL, indexes=False)
     collection = default(catalogue)
@@ -367,7 +381,7 @@ def test_opened_without_indexes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_close_does_not_wait_for_a_build(tmp_path: Path) -> None:
     """A build that cannot be interrupted is left behind by close; its late end harms nobody."""
-    slow = Slow("index.before_build")
+    slow = Hold("index.before_build")
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL, failpoints=slow)
     fill(default(catalogue), 0, 100)
     assert slow.reached.wait(30)
@@ -375,7 +389,7 @@ def test_close_does_not_wait_for_a_build(tmp_path: Path) -> None:
     catalogue.close()
     assert time.monotonic() - began < 20
     again = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
-    assert default(again).index.wait(30)
+    settled(default(again))
     slow.go.set()
     time.sleep(0.5)
     assert best(default(again), 42) == "i42"
@@ -389,7 +403,7 @@ def test_few_dimensions_stay_exact_however_many_items(tmp_path: Path) -> None:
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=Policy(compress_from=100))
     collection, _ = catalogue.create("small", model="m", fingerprint="f", dim=8)
     collection.import_vectors([f"i{n}" for n in range(len(rows))], rows, [{} for _ in rows], fingerprint="f")
-    assert collection.index.wait(30)
+    settled(collection)
     assert collection.info().index_kind == "flat"
     for number in range(0, 600, 50):
         (found,) = collection.nearest(rows[number : number + 1], 1)
@@ -400,24 +414,17 @@ def test_few_dimensions_stay_exact_however_many_items(tmp_path: Path) -> None:
 def test_a_filter_stays_right_when_items_change_while_its_selection_is_made(tmp_path: Path) -> None:
     """What a search made of a filter before a change is not used after it, even if it was put away after it."""
     rows = clustered(4_000, 64)
-    catalogue = EmbeddedCatalogue.open(tmp_path, policy=Policy(compress_from=500))
+    failpoints = Doing()
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=Policy(compress_from=500), failpoints=failpoints)
     collection, _ = catalogue.create("many", model="m", fingerprint="f", dim=64)
     ids = [f"i{n}" for n in range(len(rows))]
     collection.import_vectors(ids, rows, [{"brand": "x" if n % 2 else "y"} for n in range(len(rows))], fingerprint="f")
-    assert collection.index.wait(60)
+    settled(collection)
     only = parse_filter({"must": [{"key": "brand", "match": "x"}]})
-    bound = collection._bound
-    matching = bound.fields.matching(only)
-    select = CompressedIndex.select
-
-    def slowly(self: CompressedIndex, keys: Any) -> Any:
-        made = select(self, keys)
-        collection.merge_metadata("i1", {"brand": "y"})  # while the selection is on its way
-        return made
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CompressedIndex, "select", slowly)
-        bound.index.search(rows[1], 5, matching)
+    # While the selection is on its way to where it is kept:
+    failpoints.arm("index.selected", lambda: collection.merge_metadata("i1", {"brand": "y"}))
+    collection.search(rows[1], limit=5, filter=only)
+    assert failpoints.times == 0
     found = collection.search(rows[1], limit=5, filter=only)
     assert "i1" not in [match.item.id for match in found.matches]
     assert found.filtered_count == 1_999
@@ -445,24 +452,22 @@ def test_a_query_may_lie_in_memory_as_it_likes(way: str) -> None:
 def test_a_removed_item_stays_gone_while_the_rows_around_it_are_merged(tmp_path: Path) -> None:
     """A merge that falls between the two halves of a search, the compressed part and the newer rows."""
     rows = clustered(1_200, 64)
-    catalogue = EmbeddedCatalogue.open(tmp_path, policy=Policy(compress_from=500, merge_from=10_000))
+    failpoints = Doing()
+    policy = Policy(compress_from=500, merge_from=250)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=policy, failpoints=failpoints)
     collection, _ = catalogue.create("many", model="m", fingerprint="f", dim=64)
-    for part in (slice(0, 1_000), slice(1_000, 1_200)):
-        ids = [f"i{n}" for n in range(part.start, part.stop)]
-        collection.import_vectors(ids, rows[part], [{} for _ in ids], fingerprint="f")
-        assert collection.index.wait(60)
-    big = collection.index._big
-    assert big is not None and big.tail == 200
-    collection.delete(["i1100"])
-    scan = VectorFile.scan
 
-    def merged_before(self: VectorFile, *arguments: Any) -> Any:
-        big.merge(threading.Lock())
-        return scan(self, *arguments)
+    def add(first: int, stop: int) -> None:
+        ids = [f"i{n}" for n in range(first, stop)]
+        collection.import_vectors(ids, rows[first:stop], [{} for _ in ids], fingerprint="f")
+        settled(collection)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VectorFile, "scan", merged_before)
-        (found,) = collection.nearest(rows[1_100:1_101], 20)
-    assert big.tail == 0 and len(found.ids) == 20
-    assert "i1100" not in found.ids
+    add(0, 900)
+    add(900, 1_100)
+    assert collection.info().index.tail == 200
+    collection.delete(["i1000"])
+    failpoints.arm("index.between_parts", lambda: add(1_100, 1_200))
+    (found,) = collection.nearest(rows[1_000:1_001], 20)
+    assert failpoints.times == collection.info().index.tail == 0 and len(found.ids) == 20
+    assert "i1000" not in found.ids
     catalogue.close()

@@ -17,7 +17,8 @@ from index.embedded.live.policy import Policy
 from index.filters import parse_filter
 from index.open import restore
 from index.types import Entry
-from tests.harness.catalogues import MODEL, default, vector
+from tests.harness.catalogues import MODEL, default, settled, vector
+from tests.harness.failpoints import Doing, raising
 
 # So small that every sequence of some steps passes from exact to compressed, through merges, saves and rebuilds.
 POLICY = Policy(compress_from=16, merge_from=3, save_from=6, growth=1.5)
@@ -51,10 +52,11 @@ class CollectionMachine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="machine-"))
         self.cleared = False
         self.model: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self.failpoints = Doing()
         self.open()
 
     def open(self) -> None:
-        self.catalogue = EmbeddedCatalogue.open(self.directory, policy=POLICY)
+        self.catalogue = EmbeddedCatalogue.open(self.directory, policy=POLICY, failpoints=self.failpoints)
         self.collection = default(self.catalogue)
 
     def teardown(self) -> None:
@@ -63,7 +65,7 @@ class CollectionMachine(RuleBasedStateMachine):
 
     def quiet(self) -> None:
         """Nothing goes on behind the scenes any more."""
-        assert self.collection.index.wait(30)
+        settled(self.collection)
         self.collection.delete([])
 
     @initialize(count=st.integers(0, 40))
@@ -111,15 +113,18 @@ class CollectionMachine(RuleBasedStateMachine):
         self.quiet()
 
     @rule()
-    def merge_and_save(self) -> None:
+    def verify(self) -> None:
         self.quiet()
-        self.collection.index.save()
-        assert list(self.collection.index.verify()) == []
+        assert [found for found in self.catalogue.verify() if found.subject.startswith("index")] == []
 
     @rule()
     def rebuild(self) -> None:
-        self.collection.index.distrust(RuntimeError("told so by the test"))
+        """A change that cannot be applied: what was searched is made anew from the store."""
+        self.failpoints.arm("index.apply", raising(RuntimeError, "armed by the test"))
+        self.upsert([("id-0", 31, {})])
         self.quiet()
+        assert self.failpoints.times == 0
+        self.upsert([("id-0", 30, {})])
 
     @precondition(lambda self: not self.cleared)  # its rows may still be on their way out behind the scenes
     @rule()

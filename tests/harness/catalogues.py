@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.collection import EmbeddedCollection
-from index.types import Entry, Media
+from index.types import Entry, IndexState, Media
 
 DIM = 64
 
@@ -44,6 +45,15 @@ def default(catalogue: EmbeddedCatalogue) -> EmbeddedCollection:
 
 def put(collection: EmbeddedCollection, *entries: Entry) -> None:
     collection.upsert(entries, fingerprint=collection.fingerprint)
+
+
+def settled(collection: EmbeddedCollection, seconds: float = 60) -> IndexState:
+    """Waits until nothing is left to do on the search index; returns its state."""
+    end = time.monotonic() + seconds
+    while (info := collection.info()).indexing:
+        assert time.monotonic() < end, info
+        time.sleep(0.002)
+    return info.index
 
 
 def originals(directory: Path) -> set[str]:

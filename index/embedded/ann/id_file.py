@@ -46,7 +46,7 @@ class NameFile:
         return self._count
 
     def put(self, first: int, keys: Keys, ids: Sequence[str]) -> None:
-        """One id for each key, in the order of rows, from row `first` on: the end, or before it where rows were lost."""
+        """One id for each key, in the order of rows, from row `first` on: the end, or before it."""
         records = np.zeros(len(ids), _RECORD)
         records["id"] = ids
         records["check"] = [_check(key, id) for key, id in zip(keys.tolist(), records["id"].tolist(), strict=True)]

@@ -1,8 +1,8 @@
 """How a search structure comes into being: resumed from its files and the changes since, or made from the store.
 
-Nothing here is searched yet; `index.embedded.live.live` lets the result take its place. What is made is as the store was
-when the build began, with what came after: its removals are those of the store's own record, so that no change is
-missed, whatever became of it elsewhere.
+Nothing here is searched yet; `index.embedded.live.upkeep` lets the result take its place. What is made is as the store
+was when the build began, or later; what was removed since then is in the store's own record, so that no change is lost,
+whatever became of it elsewhere.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Sequence
 
-
 from index.embedded.live.builder import Made
 from index.embedded.live.policy import Figures
 from index.embedded.live.state import State

@@ -67,8 +67,8 @@ class LiveIndex:
 
     @property
     def indexing(self) -> bool:
-        """Whether a build or merge is under way, or a rebuild is needed."""
-        return self._current.state.busy
+        """Whether work is under way, or nothing is searched until some was done."""
+        return self._current.state.busy or self._upkeep.worker.running
 
     @property
     def detail(self) -> IndexState:
@@ -85,7 +85,6 @@ class LiveIndex:
             note = f"{figures.spilt} new vectors are kept in memory: {structure.spill_reason}"
         return IndexState(
             kind=self.kind,
-            phase=state.phase.value,
             note=note,
             vectors=figures.alive,
             damaged=len(current.damaged),

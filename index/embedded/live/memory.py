@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from index.embedded.ann.exact import FlatIndex
 from index.embedded.filters.fields import Matching
 from index.embedded.live.policy import Figures

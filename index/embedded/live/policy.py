@@ -27,10 +27,10 @@ class Figures:
     """A search index, in numbers of vectors.
 
     compressed: whether a compressed index serves; alive: what a search may find; indexed: covered by the compressed
-    index, removed ones included; tail: newer ones, searched exactly; spilt: the newest of those, which the files did not
-    take; dead: removed but still taking room; trained: how many there were when the compressed index was trained;
-    unsaved: changes since its file was written. agreement: share of what a far harder search finds for the newest
-    vectors that an ordinary one finds: it falls when the catalogue has drifted away from what the index was trained on.
+    index, removed ones included; tail: newer ones, searched exactly; spilt: the newest of those, where the files did
+    not take them; dead: removed but still taking room; trained: how many there were when the compressed index was
+    trained; unsaved: changes since its file was written. agreement: share of what a far harder search finds for the
+    newest vectors that an ordinary one finds: it falls when the catalogue has drifted away from what was trained on.
     """
 
     compressed: bool
@@ -47,8 +47,8 @@ class Figures:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """compress_from: vectors from which a compressed index beats exact search; the rest in the sense of `Figures`.
-    threads: cores a build may use. retry, retry_most: seconds before work that failed is tried again: at first, and after
-    each further failure twice as long up to the most.
+    threads: cores a build may use. retry: seconds before work that failed is tried again, twice as many after each
+    further failure, retry_most at the utmost.
     """
 
     compress_from: int = MIN_COMPRESSED

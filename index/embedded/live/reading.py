@@ -1,4 +1,4 @@
-"""A walk through a collection's stored vectors in the order of their keys; damaged ones are passed over and kept count of.
+"""A walk through a collection's stored vectors in the order of their keys; damaged ones are passed over and noted.
 
 Each slice is a read of its own, so that no long snapshot holds the write-ahead log back.
 """

@@ -105,7 +105,10 @@ class State:
 
     def fail(self, note: str) -> State:
         """The work under way, or a load, did not succeed. What serves goes on serving."""
-        return replace(self, phase=self._next(Event.FAIL), action=None, note=note, failures=self.failures + 1)
+        phase = self._next(Event.FAIL)
+        if self.action is None and self.phase is not Phase.BUILDING:
+            raise IllegalTransition(f"no work to fail in {self}")
+        return replace(self, phase=phase, action=None, note=note, failures=self.failures + 1)
 
     def serve(self, *, compressed: bool, note: str = "") -> State:
         """A structure made from the store answers from now on: what a build made, or a load.

@@ -22,6 +22,11 @@ class Worker:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
+    @property
+    def running(self) -> bool:
+        """Whether there is a thread."""
+        return self._thread is not None
+
     def wake(self) -> None:
         """Starts the thread where something is due."""
         with self._lock:

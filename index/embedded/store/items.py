@@ -166,14 +166,12 @@ def keys(connection: apsw.Connection, collection: int) -> Iterator[int]:
 def vectors_after(
     connection: apsw.Connection, collection: int, after: int, limit: int, *, until: int = KEY_MASK
 ) -> list[StoredRow]:
-    """Up to `limit` items with keys above `after` and up to `until`, in the order of keys, with their stored vectors."""
+    """Up to `limit` stored vectors of items with keys above `after` and up to `until`, in the order of keys."""
     sql = (
         "SELECT i.vid, v.crc, v.data, i.id FROM items AS i LEFT JOIN vectors AS v ON v.vid = i.vid"
         " WHERE i.vid > ? AND i.vid <= ? ORDER BY i.vid LIMIT ?"
     )
-    found: list[Any] = connection.execute(
-        sql, (vid_of(collection, after), vid_of(collection, until), limit)
-    ).fetchall()
+    found: list[Any] = connection.execute(sql, (vid_of(collection, after), vid_of(collection, until), limit)).fetchall()
     return [(vid & KEY_MASK, crc, data, id) for vid, crc, data, id in found]
 
 
