@@ -7,6 +7,7 @@ asks again: a reader sees an item's old or its new state, never neither.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence

@@ -55,8 +55,8 @@ def _vectors(store: Store, head: collections.Head) -> Iterator[Finding]:
             rows = items.vectors_after(connection, head.id, after, _AT_ONCE)
         for _, crc, data, id in rows:
             if not sound(crc, data, head.dim):
-                problem = "the stored vector does not match its checksum; upload the item again, or delete it"
-                yield Finding(f"item {head.name}/{id}", problem)
+                what = "the stored vector is lost" if data is None else "the stored vector does not match its checksum"
+                yield Finding(f"item {head.name}/{id}", f"{what}; upload the item again, or delete it")
         if not rows:
             break
         after = rows[-1][0]

@@ -163,10 +163,10 @@ def test_verify_finds_each_kind_of_damage(tmp_path: Path) -> None:
         "database",
         "item default/i9",
         "item default/i10",
+        "item default/i11",
         f"original {shas[0]}",
         f"original {shas[1]}",
         f"original {shas[2][:2] + '0' * 62}",
-        "index default",
     }
     assert len(originals(tmp_path)) == 30
     catalogue.close()
