@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from index.types import Catalogue, Progress
+from service.text import readable
 
 
 def snapshot(catalogue: Catalogue, file: Path, *, force: bool, progress: Progress | None = None) -> dict[str, Any]:
@@ -15,7 +16,7 @@ def snapshot(catalogue: Catalogue, file: Path, *, force: bool, progress: Progres
 
     Raises SnapshotExists, StorageFull, StoreCorrupt, OSError.
     """
-    return {"file": str(file), **asdict(catalogue.snapshot(file, force=force, progress=progress))}
+    return {"file": readable(file), **asdict(catalogue.snapshot(file, force=force, progress=progress))}
 
 
 def verify(catalogue: Catalogue) -> dict[str, Any]:

@@ -21,6 +21,7 @@ LEAVES = {
     "service.owner",
     "service.settings",
     "service.strict_json",
+    "service.text",
     "service.threads",
 }
 ROOMS: dict[str, set[str]] = {
@@ -58,7 +59,8 @@ ROOMS: dict[str, set[str]] = {
     "service.owner": set(),
     "service.settings": {"service.errors"},
     "service.strict_json": set(),
-    "service.upkeep": {"index.types"},
+    "service.text": set(),
+    "service.upkeep": {"index.types", "service.text"},
     "service.threads": set(),
     "service.embedding": {"models", "index.types", "index.errors", *LEAVES},
     "service.search": {"index", "service.embedding", *LEAVES},

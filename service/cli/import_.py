@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ import typer
 from service.cli.options import INTERRUPTED, CollectionOption, DataDir, Json, run_async, settings_for
 from service.cli.terminal import Gauge, Meter, err, out, print_json
 from service.cli.upkeep import whole
-from service.imports.sources.names import one_line
+from service.text import one_line, readable
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 VECTOR_FILES = (".npy", ".parquet")
 WORDS = {"created": "new", "replaced": "changed", "unchanged": "unchanged"}
+
+
+def _prefix(name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9_@-][A-Za-z0-9._:@-]{0,62}", name.rstrip(":")):
+        raise typer.BadParameter("a prefix is 1 to 63 characters of A-Z a-z 0-9 . _ : @ -, and starts with none of . :")
+    return None if name is None else name.rstrip(":")
 
 
 def import_(
@@ -42,6 +49,12 @@ def import_(
         str | None,
         typer.Option(metavar="NAME", help="For vectors that another model made: its name. [the collection's model]"),
     ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Put NAME: before every id.", callback=_prefix)
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace pictures of the same names that another folder brought.")
+    ] = False,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -53,6 +66,8 @@ def import_(
     """
     settings = settings_for(data_dir=data_dir)
     if source.suffix in VECTOR_FILES and not source.is_dir():
+        if prefix is not None or replace:
+            raise typer.BadParameter("--prefix and --replace are for folders of pictures")
         _import_vectors(settings, source, collection, ids, model, json)
         return
     if ids is not None or model is not None:
@@ -62,30 +77,33 @@ def import_(
 
     console = err()
     with console.status("looking for pictures"):
-        plan = folder.plan(source, leave_out=(settings.data_dir,))
+        plan = folder.plan(source, prefix=prefix or "", leave_out=(settings.data_dir,))
     meter = Meter(console, quiet=json)
     with meter.running():
-        tally = run_async(_run(settings, plan, collection, meter))
+        tally = run_async(_run(settings, plan, collection, meter, replace=replace))
     if json:
-        print_json({"source": str(source), "collection": collection, "ignored": plan.ignored, **tally.as_json()})
+        found = {"collection": collection, "ignored": plan.ignored, "skipped": plan.skipped}
+        print_json({"source": readable(source), **found, **tally.as_json()})
     else:
-        _show(tally, plan.ignored, collection)
+        _show(tally, plan, collection)
     if tally.interrupted:
         raise typer.Exit(INTERRUPTED)
     if tally.bad:
         raise typer.Exit(1)
 
 
-async def _run(settings: Settings, plan: Plan, collection: str, meter: Meter) -> Tally:
+async def _run(settings: Settings, plan: Plan, collection: str, meter: Meter, *, replace: bool) -> Tally:
     import asyncio
 
     from service.cli.client import open_service
-    from service.imports import engine
+    from service.imports import engine, roots
 
     async with open_service(settings) as service:
         target, gave_way = await _target(service, collection, found=bool(plan.paths))
         if gave_way:
             err().print("the sample pictures make room for yours")
+        if not replace:
+            await roots.check(plan.sources(), target)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         # The first Ctrl-C lets pictures under way finish; the second one does not wait.
@@ -132,7 +150,7 @@ def _stop_once(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     loop.remove_signal_handler(signal.SIGINT)
 
 
-def _show(tally: Tally, ignored: int, collection: str) -> None:
+def _show(tally: Tally, plan: Plan, collection: str) -> None:
     from rich.markup import escape
 
     counts = [
@@ -140,7 +158,8 @@ def _show(tally: Tally, ignored: int, collection: str) -> None:
         f"{tally.replaced:,} changed" if tally.replaced else "",
         f"{tally.unchanged:,} unchanged" if tally.unchanged else "",
         f"[red]{len(tally.bad):,} bad[/]" if tally.bad else "",
-        f"{ignored:,} other files" if ignored else "",
+        f"{plan.ignored:,} other files" if plan.ignored else "",
+        f"{plan.skipped:,} hidden or system files skipped" if plan.skipped else "",
     ]
     if tally.total == 0:
         err().print("there is no picture in that folder, or below it")

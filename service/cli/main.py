@@ -21,6 +21,7 @@ EXPECTED = frozenset(
         "service.cli.client.RequestFailed",
         "service.cli.client.ServerLost",
         "service.errors.ServiceError",
+        "service.imports.roots.RootConflict",
         "service.imports.sources.folder.FolderError",
         "service.owner.OwnerError",
         "service.settings.SettingsError",

@@ -35,8 +35,13 @@ class ServerTarget:
         return cls(api, collection, int(info["limits"]["max_upload_bytes"]))
 
     async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
-        asked = {"collection": self._collection, "ids": list(ids)}
-        found = await self._api.call("POST", "/admin/known", json=asked)
+        return await self._items("/admin/known", ids=list(ids))
+
+    async def under(self, paths: Sequence[str]) -> Mapping[str, Stored]:
+        return await self._items("/admin/under", paths=list(paths))
+
+    async def _items(self, path: str, **wanted: list[str]) -> dict[str, Stored]:
+        found = await self._api.call("POST", path, json={"collection": self._collection, **wanted})
         return {id: Stored(each["sha256"], each["metadata"]) for id, each in found["items"].items()}
 
     async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:

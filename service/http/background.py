@@ -9,8 +9,10 @@ from pathlib import Path
 from index.errors import StoreError
 from models.errors import ModelsError
 from service.errors import ServiceError
+from service.imports import roots
 from service.imports.catalogue_target import CatalogueTarget
 from service.imports.logged import run_logged
+from service.imports.roots import RootConflict
 from service.imports.sources import folder
 from service.imports.sources.folder import FolderError
 from service.runtime import Runtime
@@ -31,6 +33,9 @@ async def import_folder(runtime: Runtime, *, root: Path, collection: str) -> Non
         target = await CatalogueTarget.open(
             found, runtime.pipeline, runtime.threads, max_bytes=runtime.settings.max_upload_bytes
         )
+        await roots.check(plan.sources(), target)
         await run_logged(plan.sources(), target, total=len(plan.paths), what=str(root), bad=plan.bad)
+    except RootConflict as error:
+        log.error("%s was not imported: %s; `lookalike import` has these options", root, error)
     except (FolderError, ModelsError, StoreError, ServiceError) as error:
         log.error("importing %s stopped: %s", root, error)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from index.errors import ItemNotFound
+from index.filters import parse_filter
 from index.types import Collection, Entry
 from models.errors import EmbeddingInvalid, ImageError
 from service.embedding.loaded import LoadedModel
@@ -49,6 +50,9 @@ class CatalogueTarget:
     async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
         return await self._threads.read(known, self._collection, ids)
 
+    async def under(self, paths: Sequence[str]) -> Mapping[str, Stored]:
+        return await self._threads.read(under, self._collection, paths)
+
     async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
         try:
             made = await self._pipeline.embed(data, network=self._network, thumbnail=True, bulk=True, sha256=sha256)
@@ -81,3 +85,11 @@ def known(collection: Collection, ids: Sequence[str]) -> dict[str, Stored]:
         with contextlib.suppress(ItemNotFound):
             found[id] = stored_of(collection.get(id))
     return found
+
+
+def under(collection: Collection, paths: Sequence[str]) -> dict[str, Stored]:
+    """Items whose metadata has one of these as `path`, by id; at most 1,000. Blocks."""
+    filter = parse_filter({"must": [{"key": "path", "any": list(paths)}]})
+    if not paths or collection.count(filter) == 0:  # a count is cheap, a page has to find what passes
+        return {}
+    return {item.id: stored_of(item) for item in collection.scan(limit=1000, filter=filter).items}

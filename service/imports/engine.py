@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
+from service.imports.claims import Claims, taken
 from service.imports.reader import Read, Reader
+from service.imports.roots import KEY as ROOT
 from service.imports.rule import Action, upsert
 from service.imports.sources.source import Bad, Source
 from service.imports.tally import Tally
@@ -35,11 +37,15 @@ async def run(
     began = time.monotonic()
     tally = Tally(total + len(bad), bad=list(bad))
     reader = Reader(sources, target)
+    claims = Claims()
 
     async def lane() -> None:
         while not (stop and stop.is_set()) and (read := await reader.next()) is not None:
             try:
-                await _one(read, target, tally)
+                if read.trouble is not None:
+                    raise PictureRefused(read.trouble)
+                async with claims.claim(read.id, read.source.name):
+                    await _one(read, target, tally)
             except PictureRefused as error:
                 tally.bad.append(Bad(read.source.name, str(error)))
             tally.seconds = time.monotonic() - began
@@ -57,9 +63,11 @@ async def run(
 
 
 async def _one(read: Read, target: Target, tally: Tally) -> None:
-    if read.trouble is not None:
-        raise PictureRefused(read.trouble)
-    id, metadata, stored = read.source.id, read.source.metadata, read.stored
+    id, source, stored = read.id, read.source, read.stored
+    holder = stored.metadata.get("path") if stored is not None else None
+    if isinstance(holder, str) and holder != source.name and holder in source.rivals:
+        raise taken(id, holder)  # which comes yet, and keeps what it has
+    metadata = source.metadata
     write = upsert(stored, read.sha256, metadata, merge=True)
     if write.action is Action.KEEP:
         tally.unchanged += 1
@@ -70,7 +78,8 @@ async def _one(read: Read, target: Target, tally: Tally) -> None:
         except ItemGone:
             stored, write = None, upsert(None, read.sha256, metadata)
     if write.action is Action.EMBED:
-        await target.put(id, read.data, read.sha256, write.metadata)
+        root = {ROOT: source.root} if source.root else {}
+        await target.put(id, read.data, read.sha256, {**write.metadata, **root})
     if stored is None:
         tally.created += 1
     else:

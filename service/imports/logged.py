@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Sequence
 
 from service.imports.engine import run
-from service.imports.sources.names import one_line
 from service.imports.sources.source import Bad, Source
 from service.imports.tally import Tally
 from service.imports.target import Target
+from service.text import one_line
 
 log = logging.getLogger("lookalike.import")
 

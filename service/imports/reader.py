@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
+from service.imports.roots import KEY as ROOT
 from service.imports.rule import Stored
+from service.imports.sources.names import spellings
 from service.imports.sources.source import Source, Unreadable
 from service.imports.target import Target
 
@@ -22,9 +24,10 @@ CHUNK_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A source with its bytes, or why there are none; and what is stored under its id."""
+    """A source with its bytes, or why there are none; the id it gets, and what is stored under that."""
 
     source: Source
+    id: str
     data: bytes = b""
     sha256: str = ""
     trouble: str | None = None
@@ -63,8 +66,15 @@ class Reader:
 
     async def _chunk(self) -> list[Read]:
         chunk = await asyncio.to_thread(self._read)
-        stored = await self._target.known([each.source.id for each in chunk]) if chunk else {}
-        return [Read(each.source, each.data, each.sha256, each.trouble, stored.get(each.source.id)) for each in chunk]
+        if not chunk:
+            return chunk
+        sources = [each.source for each in chunk]
+        stored = await self._target.known([id for each in sources for id in (each.id, each.earlier) if id])
+        # An item keeps its id where the rule for ids has changed since it was stored, or somebody chose another one.
+        moved = [each for each in sources if each.earlier and each.id not in stored]
+        paths = sorted({spelling for each in moved for spelling in spellings(each.name)})
+        stored = {**(await self._target.under(paths) if paths else {}), **stored}
+        return [_identified(each, stored) for each in chunk]
 
     def _read(self) -> list[Read]:
         chunk: list[Read] = []
@@ -75,9 +85,28 @@ class Reader:
         return chunk
 
 
+def _identified(read: Read, stored: Mapping[str, Stored]) -> Read:
+    source = read.source
+    if source.id in stored or not source.earlier:
+        return replace(read, stored=stored.get(source.id))
+    for id in sorted(stored):
+        if _is_of(source, read.sha256, stored[id]):
+            return replace(read, id=id, stored=stored[id])
+    return read
+
+
+def _is_of(source: Source, sha256: str, stored: Stored) -> bool:
+    """Whether an item came from this source, whatever its id is."""
+    path, root = stored.metadata.get("path"), stored.metadata.get(ROOT, source.root)
+    if not isinstance(path, str) or path not in spellings(source.name) or root != source.root:
+        return False
+    # Two names that are no UTF-8 can look the same.
+    return "\ufffd" not in source.name or stored.sha256 == sha256
+
+
 def _read(source: Source, max_bytes: int) -> Read:
     try:
         data = source.read(max_bytes)
     except Unreadable as error:
-        return Read(source, trouble=str(error))
-    return Read(source, data, hashlib.sha256(data).hexdigest())
+        return Read(source, source.id, trouble=str(error))
+    return Read(source, source.id, data, hashlib.sha256(data).hexdigest())

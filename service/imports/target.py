@@ -33,6 +33,10 @@ class Target(Protocol):
         """What the collection holds under these ids, by id; those without an item are left out."""
         ...
 
+    async def under(self, paths: Sequence[str]) -> Mapping[str, Stored]:
+        """Items whose metadata has one of these as `path`, by id."""
+        ...
+
     async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
         """Embeds a picture and creates or replaces its item."""
         ...

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,7 +183,7 @@ def test_search_prints_a_table_or_the_contracts_answer(lookalike: Lookalike, alb
         "search", query, "--score-threshold", "-1", "--filter", '{"must":[{"key":"folder","match":""}]}'
     )
     assert found["filtered_count"] == 3
-    assert {result["id"] for result in found["results"]} == {"top_0", "top_1", "top_2"}
+    assert {result["id"].rpartition("-")[0] for result in found["results"]} == {"top_0", "top_1", "top_2"}
 
     nothing = lookalike("search", query, "--score-threshold", "1.0", "--offset", "0", "--crop", "0,0,0.2,0.2")
     assert nothing.returncode == 0
@@ -229,6 +230,20 @@ def test_a_command_whose_streams_came_closed_prints_into_no_database(lookalike: 
     assert lookalike.json("import", "album")["unchanged"] == 1
 
 
+def test_a_folder_of_the_same_names_is_refused_until_it_is_said_what_is_meant(lookalike: Lookalike) -> None:
+    root = lookalike.folder
+    for folder, seed in (("A", 1), ("B", 2)):
+        picture(root / folder / "1.jpg", seed)
+    assert lookalike.json("import", "A")["created"] == 1
+    told = one_line(lookalike("import", "B"))
+    assert "--prefix" in told
+    assert "--replace" in told
+    assert lookalike.json("import", "B", "--prefix", "b")["created"] == 1
+    assert lookalike.json("import", "B", "--replace")["replaced"] == 1
+    assert lookalike.json("import", "B")["unchanged"] == 1
+    assert "--prefix" in one_line(lookalike("import", "B", "--prefix", "b c"))
+
+
 def without_times(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in answer.items() if key not in ("took_ms", "seconds", "images_per_second")}
 
@@ -247,6 +262,18 @@ def test_beside_a_running_server_commands_go_through_it_with_the_same_output(
     assert running.client.get("/v1/collections/default").json()["count"] == 6
     again = beside.json("import", album, code=1)
     assert (again["done"], again["unchanged"]) == (0, 6)
+    shutil.copytree(album, album.with_name("other"))
+    for path in album.with_name("other").glob("*.png"):
+        picture(path, 70)
+    for path in album.with_name("other").glob("sub/deep/*.jpg"):
+        picture(path, 71)
+    assert "--prefix" in one_line(beside("import", album.with_name("other")))
+    # Another id under the same path, as an earlier version gave it, is kept.
+    running.put("default", "old", query.read_bytes(), '{"path":"кот.png","folder":""}').raise_for_status()
+    shutil.copy(album / "top 2.png", album.with_name("other") / "кот.png")
+    beside.json("import", album.with_name("other"), "--replace", code=1)
+    kept = running.client.get("/v1/collections/default/items/old").json()
+    assert kept["metadata"]["root"].startswith("other-")
     (album / "sub/broken.jpg").unlink()
     assert beside.json("import", album, "--collection", "another")["created"] == 6
     assert "nowhere" in one_line(beside("search", query, "--collection", "nowhere"))

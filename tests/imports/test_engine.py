@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,45 +18,9 @@ from service.imports.rule import Action, Stored, upsert
 from service.imports.sources.folder import plan, read_file
 from service.imports.sources.source import Bad, Source
 from service.imports.tally import Tally
-from service.imports.target import ItemGone, PictureRefused
+from tests.harness.targets import Memory, described, imported
 
 metadata = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2) | st.text(max_size=2))
-
-
-class Memory:
-    """A target that keeps what it is given, and refuses bytes that begin with "bad"."""
-
-    def __init__(self, *, lanes: int = 3, room: int = 10**9) -> None:
-        self.lanes = lanes
-        self.max_bytes = 1000
-        self.items: dict[str, tuple[bytes, dict[str, Any]]] = {}
-        self.embedded = 0
-        self.finished = 0
-        self.asked: list[list[str]] = []
-        self.room = room
-
-    async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
-        self.asked.append(list(ids))
-        there = {id: self.items[id] for id in ids if id in self.items}
-        return {id: Stored(hashlib.sha256(data).hexdigest(), kept) for id, (data, kept) in there.items()}
-
-    async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
-        assert sha256 == hashlib.sha256(data).hexdigest()
-        await asyncio.sleep(0)
-        if data.startswith(b"bad"):
-            raise PictureRefused("no picture")
-        if self.embedded >= self.room:
-            raise OSError("the disk is full")
-        self.embedded += 1
-        self.items[id] = (data, dict(metadata))
-
-    async def describe(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
-        if id not in self.items or self.items[id][0] != data:
-            raise ItemGone(id)
-        self.items[id] = (data, dict(metadata))
-
-    async def finish(self) -> None:
-        self.finished += 1
 
 
 def folder(root: Path, **contents: bytes) -> list[Source]:
@@ -68,10 +31,6 @@ def folder(root: Path, **contents: bytes) -> list[Source]:
 
 def bytes_of(number: int, limit: int) -> bytes:
     return b"%d" % number
-
-
-def imported(sources: list[Source], target: Memory, **options: Any) -> Tally:
-    return asyncio.run(run(sources, target, total=len(sources), **options))
 
 
 def test_a_second_import_embeds_only_what_is_new_or_changed(tmp_path: Path) -> None:
@@ -109,7 +68,7 @@ def test_what_a_person_added_to_the_metadata_survives_and_costs_nothing(tmp_path
     assert imported(sources, target).unchanged == 2
     folder(tmp_path, a=b"new")
     imported(sources, target)
-    assert target.items["a"] == (b"new", {"path": "a.jpg", "folder": "", "price": 3})
+    assert target.items["a"] == (b"new", {**described("a.jpg", tmp_path), "price": 3})
 
 
 def test_metadata_alone_is_corrected_without_an_embedding(tmp_path: Path) -> None:
@@ -130,7 +89,7 @@ def test_an_item_deleted_meanwhile_is_embedded_again(tmp_path: Path) -> None:
     target = Deleting()
     target.items["a"] = (b"1", {"own": True})
     assert imported(folder(tmp_path, a=b"1"), target).created == 1
-    assert target.items["a"] == (b"1", {"path": "a.jpg", "folder": ""})
+    assert target.items["a"] == (b"1", described("a.jpg", tmp_path))
 
 
 @pytest.mark.parametrize(

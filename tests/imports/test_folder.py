@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service.imports.sources.folder import FolderError, assign, looks_like_picture, plan
-from service.imports.sources.names import MAX_ID, id_of
+from service.imports.sources.folder import FolderError, looks_like_picture, plan
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
-names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=60)
-paths = st.lists(names, min_size=1, max_size=6).map("/".join)
 
 
 def write(root: Path, *paths: str, content: bytes = JPEG) -> None:
@@ -28,56 +22,19 @@ def ids(root: Path) -> list[str]:
     return [source.id for source in plan(root).sources()]
 
 
-@pytest.mark.parametrize(
-    ("path", "id"),
-    [
-        ("apple.jpg", "apple"),
-        ("fruit/red apple.JPEG", "fruit:red_apple"),
-        ("a/b/c.d.png", "a:b:c.d"),
-        ("grün/äpfel (1).webp", "gr_n:_pfel__1_"),
-        ("mail@home_2-x.jpg", "mail@home_2-x"),
-        ("no-extension", "no-extension"),
-        ("..", "__"),
-    ],
-)
-def test_an_id_is_the_path_without_extension_in_the_letters_of_ids(path: str, id: str) -> None:
-    assert id_of(path) == id
+def test_of_files_with_one_id_all_are_planned_and_know_of_each_other(tmp_path: Path) -> None:
+    write(tmp_path, "c.jpg", "c.png", "d/e.jpg", "d:e.jpg", "f.jpg")
+    found = {source.name: source.rivals for source in plan(tmp_path).sources()}
+    assert found["c.jpg"] == found["c.png"] == {"c.jpg", "c.png"}
+    assert found["d/e.jpg"] == found["d:e.jpg"] == {"d/e.jpg", "d:e.jpg"}
+    assert found["f.jpg"] == frozenset()
 
 
-@given(paths)
-def test_every_path_gets_a_valid_id(path: str) -> None:
-    id = id_of(path)
-    assert re.fullmatch(r"[A-Za-z0-9._:@-]{1,128}", id)
-    assert id not in (".", "..")
-
-
-@given(st.lists(paths, max_size=20, unique=True))
-def test_a_plan_gives_every_picture_an_id_of_its_own_or_names_the_clash(found: list[str]) -> None:
-    planned = assign(found, root="/r")
-    given_ids = [source.id for source in planned.sources()]
-    assert len(set(given_ids)) == len(given_ids)
-    assert len(planned.paths) + len(planned.bad) == len(found)
-    assert assign(reversed(found), root="/r") == planned
-
-
-def test_long_paths_stay_apart_and_within_the_limit() -> None:
-    long = "folder/" * 30
-    first, second = id_of(long + "a.jpg"), id_of(long + "b.jpg")
-    assert first != second
-    assert len(first) == len(second) == MAX_ID
-    assert first.startswith("folder:folder:")
-
-
-def test_a_name_gives_one_id_however_the_system_spells_its_accents() -> None:
-    assert id_of("caf\u00e9.jpg") == id_of("cafe\u0301.jpg") == "caf_"
-
-
-def test_of_two_files_with_one_id_the_second_is_bad_and_told_why(tmp_path: Path) -> None:
-    write(tmp_path, "a b.jpg", "a_b.jpg", "c.jpg", "c.png")
-    planned = plan(tmp_path)
-    assert [source.metadata["path"] for source in planned.sources()] == ["a b.jpg", "c.jpg"]
-    assert [row.path for row in planned.bad] == ["a_b.jpg", "c.png"]
-    assert "a b.jpg already has" in planned.bad[0].reason
+def test_a_file_whose_id_was_another_ones_before_the_rule_changed_knows_of_it(tmp_path: Path) -> None:
+    write(tmp_path, "___.jpg", "кот.jpg", "дом.jpg", "x.jpg")
+    found = {source.id: source.rivals for source in plan(tmp_path).sources()}
+    assert found["___"] == {"кот.jpg", "дом.jpg"}
+    assert found["x"] == frozenset()
 
 
 def test_metadata_says_where_a_picture_was(tmp_path: Path) -> None:
@@ -97,7 +54,7 @@ def test_pictures_are_found_by_name_or_by_content_and_the_rest_is_counted(tmp_pa
     assert [source.id for source in planned.sources()] == [
         "a", "jpeg-named-dat", "jpeg-without-extension", "named-jpeg-but-text",
     ]  # fmt: skip
-    assert (planned.ignored, planned.bad) == (3, [])
+    assert (planned.ignored, planned.skipped, planned.bad) == (3, 3, [])
 
 
 def test_links_that_lead_in_circles_end_and_real_names_win(tmp_path: Path) -> None:
@@ -133,7 +90,7 @@ def test_a_broken_link_named_as_a_picture_is_bad_and_a_pipe_is_not_opened(tmp_pa
 def test_a_name_that_is_no_utf8_can_still_be_imported(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.jpg")).write_bytes(JPEG)
     (source,) = plan(tmp_path).sources()
-    assert (source.id, source.metadata["path"]) == ("caf_", "caf\ufffd.jpg")
+    assert (source.id[:5], source.metadata["path"]) == ("caf_-", "caf\ufffd.jpg")
     assert source.read(1000) == JPEG
 
 
@@ -158,3 +115,33 @@ def test_a_source_that_is_no_folder_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("head", [b"", b"RIFF", b"RIFF\0\0\0\0WAVE", b"GIF89a", b"<svg", b"%PDF-1.7"])
 def test_other_contents_are_no_pictures(head: bytes) -> None:
     assert not looks_like_picture(head)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information", "__MACOSX",
+        "lost+found", "LOST.DIR", ".Trash-1000", ".Trashes", ".thumbnails", ".git", ".hidden",
+    ],
+)  # fmt: skip
+def test_what_systems_keep_beside_pictures_is_skipped_and_counted(tmp_path: Path, name: str) -> None:
+    write(tmp_path, "a.jpg", f"{name}/a.jpg", f"deeper/{name}/x/b.jpg")
+    planned = plan(tmp_path)
+    assert (planned.paths, planned.skipped, planned.ignored) == (["a.jpg"], 2, 0)
+
+
+def test_files_of_systems_are_skipped_and_counted(tmp_path: Path) -> None:
+    write(tmp_path, "a.jpg", "Thumbs.db", "ehthumbs.db", "desktop.ini", ".DS_Store", "._a.jpg", "Icon\r")
+    planned = plan(tmp_path)
+    assert (planned.paths, planned.skipped, planned.ignored) == (["a.jpg"], 6, 0)
+
+
+def test_a_folder_that_only_begins_like_one_of_a_system_is_imported(tmp_path: Path) -> None:
+    write(tmp_path, "lost+found items/a.jpg", "__MACOSX2/b.jpg", "RECYCLE/c.jpg")
+    assert plan(tmp_path).skipped == 0
+    assert len(plan(tmp_path).paths) == 3
+
+
+def test_a_folder_named_by_hand_is_imported_whatever_it_is_called(tmp_path: Path) -> None:
+    write(tmp_path, "@eaDir/a.jpg")
+    assert ids(tmp_path / "@eaDir") == ["a"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from service.http.problems import Problem, problem_of
 from service.http.reading import read_json
 from service.http.routing import Direct, Loaded
 from service.http.schemas.base import Request as Strict
-from service.imports.catalogue_target import known
+from service.imports.catalogue_target import known, under
+from service.imports.rule import Stored
 from service.imports.sources.vectors import VectorFileError
 from service.imports.vector_import import import_vectors
 from service.runtime import Runtime
@@ -54,6 +55,11 @@ class VectorsRequest(Strict):
 class KnownRequest(Strict):
     collection: str
     ids: list[str]
+
+
+class UnderRequest(Strict):
+    collection: str
+    paths: list[str]
 
 
 class GiveWayRequest(Strict):
@@ -115,7 +121,18 @@ async def known_items(request: Request, runtime: Loaded) -> Response:
     """What a collection holds under some ids: sha256 (null for an imported vector) and metadata, by id."""
     holder(request)
     asked = await read_json(request, KnownRequest.read)
-    found = await runtime.read(known, runtime.collection(asked.collection), asked.ids)
+    return _stored(await runtime.read(known, runtime.collection(asked.collection), asked.ids))
+
+
+@router.post("/under")
+async def items_under(request: Request, runtime: Loaded) -> Response:
+    """The same of the items that came from files with these paths."""
+    holder(request)
+    asked = await read_json(request, UnderRequest.read)
+    return _stored(await runtime.read(under, runtime.collection(asked.collection), asked.paths))
+
+
+def _stored(found: Mapping[str, Stored]) -> Response:
     items = {id: {"sha256": stored.sha256, "metadata": stored.metadata} for id, stored in found.items()}
     return _json({"items": items})
 

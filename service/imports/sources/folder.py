@@ -1,4 +1,4 @@
-"""An import is planned before anything is read in full: which files are pictures, under which id, and which clash.
+"""A folder as a source: which of its files are pictures, planned before anything is read in full.
 
 The same folder gives the same plan on every run, so an import can be repeated.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from service.imports.sources.names import id_of, readable
+from service.imports.sources.names import earlier_id_of, id_of, is_system, root_of
 from service.imports.sources.source import Bad, Source, Unreadable, too_large
+from service.text import readable
 
 # Files with these names are meant to be pictures: one that is none, or of a kind not accepted, is told as bad.
 PICTURE_SUFFIXES = frozenset(
@@ -27,51 +29,68 @@ class FolderError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a folder holds. paths: pictures in path order, ids distinct; bad: what already fails; ignored: other files.
+    """What a folder holds. paths: pictures in path order; bad: what already fails.
 
-    Paths are below `root`, with `/`, as the operating system names them (undecodable bytes as surrogates).
+    Paths are below `root`, with `/`, as the operating system names them (undecodable bytes as surrogates). ignored:
+    files that are no pictures; skipped: files and folders that a system keeps there, or that are hidden. rivals: of ids
+    that several of the pictures could have, the names of these.
     """
 
-    root: str
+    root: Path
+    prefix: str
     paths: list[str]
     bad: list[Bad]
     ignored: int
+    skipped: int
+    rivals: Mapping[str, frozenset[str]]
 
     def sources(self) -> Iterator[Source]:
         """The pictures, made one by one as they are asked for."""
+        label, top = root_of(self.root), str(self.root)
         for path in self.paths:
-            shown = readable(path)
-            folder = shown.rpartition("/")[0]
-            file = os.path.join(self.root, path)  # noqa: PTH118 (a Path per picture buys nothing)
-            yield Source(id_of(path), {"path": shown, "folder": folder}, partial(read_file, file), shown)
+            id, name = id_of(path, self.prefix), readable(path)
+            yield Source(
+                id=id,
+                metadata={"path": name, "folder": name.rpartition("/")[0]},
+                read=partial(read_file, os.path.join(top, path)),  # noqa: PTH118 (a Path per picture buys nothing)
+                name=name,
+                root=label,
+                earlier=_earlier(path, id, self.prefix),
+                rivals=self.rivals.get(id, frozenset()),
+            )
 
 
-def plan(root: Path, *, leave_out: Sequence[Path] = ()) -> Plan:
-    """Walks `root` and plans its import. Raises FolderError.
+def plan(root: Path, *, prefix: str = "", leave_out: Sequence[Path] = ()) -> Plan:
+    """Walks `root` and plans its import. prefix: put before every id. Raises FolderError.
 
-    Hidden files and folders are skipped, and `leave_out` wherever it lies: a catalogue is not a source of its own.
+    Hidden and system files and folders are skipped, and `leave_out` wherever it lies: a catalogue is not a source of
+    its own.
     """
     walk = _Walk(root, leave_out)
     walk.run()
-    assigned = assign(walk.pictures, root=str(root))
-    bad = sorted((*walk.bad, *assigned.bad), key=lambda row: row.path)
-    return Plan(assigned.root, assigned.paths, bad, walk.ignored)
+    paths = sorted(walk.pictures, key=os.fsencode)
+    bad = sorted(walk.bad, key=lambda row: row.path)
+    return Plan(root, prefix, paths, bad, walk.ignored, walk.skipped, rivals(paths, prefix))
 
 
-def assign(paths: Iterable[str], *, root: str) -> Plan:
-    """A plan of these paths below `root`, in path order; of two with the same id the first takes it."""
-    kept: list[str] = []
-    bad: list[Bad] = []
-    taken: dict[str, str] = {}
-    for path in sorted(paths, key=os.fsencode):
-        id = id_of(path)
-        if id in taken:
-            reason = f"would get the id {id}, which {readable(taken[id])} already has: rename one of them"
-            bad.append(Bad(readable(path), reason))
-            continue
-        taken[id] = path
-        kept.append(path)
-    return Plan(root, kept, bad, 0)
+def rivals(paths: Sequence[str], prefix: str = "") -> dict[str, frozenset[str]]:
+    """Ids that several of these paths have, or had before the rule for ids changed, and the names of these files."""
+    wanted = Counter(hash(id_of(path, prefix)) for path in paths)
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        id = id_of(path, prefix)
+        earlier = _earlier(path, id, prefix)
+        if wanted[hash(id)] > 1:
+            found.setdefault(id, set()).add(readable(path))
+        if earlier and wanted[hash(earlier)]:
+            found.setdefault(earlier, set()).add(readable(path))
+    return {id: frozenset(names) for id, names in found.items()}
+
+
+def _earlier(path: str, id: str, prefix: str) -> str:
+    """The other id that an item of this file may have; empty where there is none."""
+    earlier = earlier_id_of(path)
+    return earlier if earlier != id and not prefix else ""
 
 
 def read_file(file: str, max_bytes: int) -> bytes:
@@ -98,6 +117,7 @@ class _Walk:
         self.pictures: list[str] = []
         self.bad: list[Bad] = []
         self.ignored = 0
+        self.skipped = 0
         there = [folder.stat() for folder in leave_out if folder.is_dir()]
         self._visited = {(status.st_dev, status.st_ino) for status in there}
         self._links: list[str] = []
@@ -127,10 +147,12 @@ class _Walk:
                     continue
                 self._visited.add((status.st_dev, status.st_ino))
                 with os.scandir(self.root / folder) as entries:
-                    visible = [entry for entry in entries if not entry.name.startswith(".")]
+                    found = list(entries)
             except OSError as error:
                 self.bad.append(Bad(readable(folder), f"folder cannot be read: {error.strerror or error}"))
                 continue
+            visible = [entry for entry in found if not is_system(entry.name)]
+            self.skipped += len(found) - len(visible)
             for entry in sorted(visible, key=lambda entry: os.fsencode(entry.name)):
                 self._sort(entry, f"{folder}/{entry.name}" if folder else entry.name, folders)
 

@@ -1,6 +1,6 @@
-"""Names of files: the id that a path gets, and the text that a person reads.
+"""Names of files: the id that a path gets, and which names are an operating system's own.
 
-The same path has the same id on every run, whatever other files there are.
+The same path gets the same id on every run, whatever other files there are and however the system spells its accents.
 """
 
 from __future__ import annotations
@@ -9,30 +9,72 @@ import hashlib
 import os
 import re
 import unicodedata
+from pathlib import Path
+
+from service.text import readable
 
 MAX_ID = 128
 _FOREIGN = re.compile(r"[^A-Za-z0-9._:@-]")
 
+# Folders and files that systems, disk stations and archivers keep beside pictures, in lower case. Names that begin
+# with a dot (.Trash-1000, .thumbnails, .DS_Store, ._IMG_1.jpg) need no entry.
+_SYSTEM = frozenset(
+    (
+        "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "@tmp",
+        "$recycle.bin", "system volume information", "found.000", "thumbs.db", "ehthumbs.db", "desktop.ini",
+        "__macosx", "icon\r", "lost+found", "lost.dir",
+    )
+)  # fmt: skip
 
-def id_of(path: str) -> str:
-    """The id of a file by its path below the root: without extension, `/` → `:`, other foreign characters → `_`.
 
-    An id has 1–128 characters; of a longer one the end is replaced by a hash of the whole path, so it stays its own.
+def is_system(name: str) -> bool:
+    """Whether a file or folder of this name holds nothing that a person put there, or hides it."""
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
+def id_of(path: str, prefix: str = "") -> str:
+    """The id of a file by its path below the root, with `/`, as the operating system names it.
+
+    `prefix:`, then the path without extension, `/` → `:`, other foreign characters → `_`; where any was replaced, or
+    the end had to be cut, the path's hash follows, so that every path keeps an id of its own. 1–128 characters.
     """
-    whole = unicodedata.normalize("NFC", path)  # macOS spells é in two characters, Linux in one: one id for both
-    stem, _ = os.path.splitext(whole)  # noqa: PTH122 (pathlib would swallow "./" and "//")
-    id = _FOREIGN.sub("_", stem.replace("/", ":"))
+    whole = _whole(path)
+    plain = f"{prefix}:{_stem(whole)}" if prefix else _stem(whole)
+    id = _FOREIGN.sub("_", plain)
+    digest = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()
+    if id != plain or id in ("", ".", ".."):
+        return f"{id.replace('.', '_') if id in ('.', '..') else id[: MAX_ID - 9]}-{digest[:8]}"
+    return id if len(id) <= MAX_ID else f"{id[: MAX_ID - 17]}-{digest[:16]}"
+
+
+def earlier_id_of(path: str) -> str:
+    """The id that version 0.1.0 gave a path: foreign characters became `_` without a hash."""
+    whole = _whole(path)
+    id = _FOREIGN.sub("_", _stem(whole))
     if len(id) > MAX_ID:
-        digest = hashlib.sha256(os.fsencode(whole)).hexdigest()[:16]
+        digest = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:16]
         id = f"{id[: MAX_ID - 17]}-{digest}"
     return "_" * max(1, len(id)) if id in ("", ".", "..") else id
 
 
-def readable(path: str) -> str:
-    """A path as text that JSON can carry: bytes that are no UTF-8 become U+FFFD."""
-    return os.fsencode(path).decode("utf-8", "replace")
+def root_of(folder: Path) -> str:
+    """A root's name in metadata: the folder's own name and 8 hex digits of its absolute path's sha256.
+
+    Metadata is for everybody who may search; the rest of the path is not.
+    """
+    whole = os.path.realpath(folder)
+    return f"{readable(os.path.basename(whole)) or 'root'}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]}"  # noqa: PTH119
 
 
-def one_line(text: str) -> str:
-    """Text with its line breaks and control characters spelt out."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+def spellings(path: str) -> set[str]:
+    """A path as Linux and Windows spell its accents (NFC), as macOS does (NFD), and as it is."""
+    return {path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)}
+
+
+def _whole(path: str) -> str:
+    # By its bytes, so that an id does not depend on the encoding this process has for names of files.
+    return unicodedata.normalize("NFC", os.fsencode(path).decode("utf-8", "surrogateescape"))
+
+
+def _stem(whole: str) -> str:
+    return os.path.splitext(whole)[0].replace("/", ":")  # noqa: PTH122 (pathlib would swallow "./" and "//")

@@ -16,13 +16,18 @@ class Source:
     """A picture to import.
 
     read: given the most bytes a picture may have, returns all of them; blocks; raises Unreadable. name: how a person
-    finds the picture (a path below the root, a line of a file).
+    finds the picture (a path below the root, a line of a file). root: what all pictures of its folder share, kept with
+    the item; empty where there is none. earlier: an id that an item stored under this name may have instead. rivals:
+    names of the pictures of one import that could have the same id, this one's among them.
     """
 
     id: str
     metadata: Mapping[str, Any]
     read: Callable[[int], bytes]
     name: str
+    root: str = ""
+    earlier: str = ""
+    rivals: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,56 @@
+"""Roots: where an import's pictures come from. An import does not replace what another root brought, unless asked to.
+
+Two cards out of one camera hold the same names; a folder that was moved holds the same pictures. So an import under a
+new root that meets its names in the collection may replace pictures where most of those it meets are the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from service.imports.sources.source import Source, Unreadable
+from service.imports.target import Target
+
+KEY = "root"  # of an item's metadata
+CHUNK = 256
+
+
+class RootConflict(Exception):
+    """An import would replace pictures that another root brought. One line: which, and what to do."""
+
+
+async def check(sources: Iterable[Source], target: Target) -> None:
+    """Raises RootConflict where most pictures that another root brought under these ids are different ones.
+
+    Reads only the pictures that meet such an item. An item without a root counts as brought by the same.
+    """
+    same, different, example = 0, 0, ""
+    for chunk in _chunks(sources):
+        stored = await target.known([source.id for source in chunk])
+        for source in chunk:
+            known = stored.get(source.id)
+            if known is None or known.sha256 is None or known.metadata.get(KEY, source.root) == source.root:
+                continue
+            try:
+                data = await asyncio.to_thread(source.read, target.max_bytes)
+            except Unreadable:
+                continue  # it replaces nothing
+            if hashlib.sha256(data).hexdigest() == known.sha256:
+                same += 1
+            else:
+                different += 1
+                example = example or f"{source.name} as {source.id}, from {known.metadata[KEY]}"
+    if different > 0 and different >= same:
+        raise RootConflict(
+            f"{different:,} pictures would replace different ones that another folder brought ({example}): "
+            "give these ids of their own with --prefix NAME, or replace those with --replace"
+        )
+
+
+def _chunks(sources: Iterable[Source]) -> Iterator[list[Source]]:
+    rest = iter(sources)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
