@@ -89,11 +89,15 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One search result. score: cosine in -1…1. group: the `group_by` value, None without grouping."""
+    """One search result. score: cosine in -1…1. group: the `group_by` value, None without grouping.
+
+    same: the item was stored from the very bytes that are searched with; its score is exactly 1.
+    """
 
     item: Item
     score: float
     group: str | int | float | bool | None = None
+    same: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +105,16 @@ class SearchResult:
     """matches: best first, `offset` and `limit` applied, all with score >= min_score.
 
     best_score: the nearest item's score over the filtered set, exclusions left out, whatever `min_score` and `offset`;
-    None where there is nothing to search. filtered_count: items that pass the filter (all, without one).
+    None where there is nothing to search. filtered_count: items that pass the filter (all, without one). same: of
+    these, exclusions left out, the ones stored from the bytes that are searched with. groupable: False where nothing
+    was found because none of them has one value under the key that `group_by` names.
     """
 
     matches: list[Match]
     best_score: float | None
     filtered_count: int
+    same: int = 0
+    groupable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,8 +374,13 @@ class Collection(Protocol):
         filter: Filter | None = None,
         group_by: str | None = None,
         exclude: Iterable[str] = (),
+        sha256: str | None = None,
     ) -> SearchResult:
-        """Nearest by cosine to float32 (dim,). Raises InvalidVector (length, not finite, zero) and IndexNotReady."""
+        """Nearest by cosine to float32 (dim,).
+
+        sha256: of the file the whole of which the vector was made from, if any: items stored from the same bytes score
+        exactly 1, whatever was rounded on the way. Raises InvalidVector (length, not finite, zero) and IndexNotReady.
+        """
         ...
 
     def nearest(self, vectors: Vector, limit: int = 10) -> list[Nearest]:

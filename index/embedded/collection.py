@@ -24,7 +24,7 @@ from index.embedded.filters.fields import Fields
 from index.embedded.live import neighbours
 from index.embedded.live.live import LiveIndex
 from index.embedded.live.policy import Policy
-from index.embedded.live.searcher import Moved, Searcher
+from index.embedded.live.searcher import Moved, Searcher, same_file
 from index.embedded.store import bulk_insert, collections, items
 from index.embedded.store.bulk_insert import Batch
 from index.embedded.store.collections import Head
@@ -294,6 +294,7 @@ class EmbeddedCollection:
         filter: Filter | None = None,
         group_by: str | None = None,
         exclude: Iterable[str] = (),
+        sha256: str | None = None,
     ) -> SearchResult:
         """As `Collection.search`. Raises IndexNotReady."""
         excluded = frozenset(exclude)
@@ -302,7 +303,8 @@ class EmbeddedCollection:
             bound = self._bound
             query = unit_query(vector, bound.head.dim)
             matching = None if filter is None or filter.empty else bound.fields.matching(filter)
-            searcher = Searcher(self._store, bound.head.id, bound.index, bound.fields, query, excluded)
+            same = {} if sha256 is None else same_file(self._store, bound.head.id, bound.fields, sha256, matching)
+            searcher = Searcher(self._store, bound.head.id, bound.index, bound.fields, query, excluded, same)
             return searcher.run(limit, offset, min_score=min_score, matching=matching, group_by=group_by)
 
         return self._settled(run)

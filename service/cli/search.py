@@ -86,9 +86,12 @@ def _show(answer: dict[str, Any]) -> None:
     if answer["no_match"]:
         best = answer["best_score"]
         near = "the collection is empty" if best is None else f"best score {best:.3f}, needed {least}"
-        console.print(f"[bold]no similar images[/]  [dim]{near}[/]")
+        console.print(f"[bold]{escape(answer['message'])}[/]  [dim]{near}[/]")
         return
     found = answer["results"]
+    if not found and answer["message"] is not None:
+        console.print(escape(answer["message"]))
+        return
     grouped = any(result.get("group") is not None for result in found)
     shown = table("#", "score", "", "id", *(["group"] if grouped else []), "metadata", right=("#", "score"))
     for rank, result in enumerate(found, 1):

@@ -25,17 +25,22 @@ Crop = tuple[float, float, float, float]
 CACHED_VECTORS = 4096
 # Hashing this much takes about 0.2 ms; above, the event loop should not do it.
 HASH_INLINE = 2**18
+WHOLE: Crop = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """vector: float32 (dim,), unit length, read-only. decode_ms, embed_ms: 0 where the cache answered."""
+    """vector: float32 (dim,), unit length, read-only. decode_ms, embed_ms: 0 where the cache answered.
+
+    plain: the picture is of one colour, so that its vector says nothing of what it is like.
+    """
 
     vector: Vector
     media: Media
     thumbnail: bytes | None = None
     decode_ms: float = 0.0
     embed_ms: float = 0.0
+    plain: bool = False
 
 
 Key = tuple[str, str, Crop | None]
@@ -75,7 +80,7 @@ class Pipeline:
         deadline: monotonic seconds. sha256: of `data`, where the caller has it.
         Raises ImageError, EmbeddingInvalid, DeadlinePassed, ShuttingDown, NotReady.
         """
-        key: Key = (sha256 or await digest(data), network.fingerprint, crop)
+        key: Key = (sha256 or await digest(data), network.fingerprint, None if crop == WHOLE else crop)
         if bulk:
             return await self._make(data, key, None, network, thumbnail, deadline, bulk=True)
         known = self._cache.get(key)

@@ -1,6 +1,7 @@
 """The answer to a query, in the domain's own types: HTTP and the command line only translate it.
 
-No match is an answer, not an error: the nearest item scores below the threshold, or there is nothing to search.
+No match is an answer, not an error: the nearest item scores below the threshold, or there is nothing to search. A
+picture of one colour is like nothing, whatever its vector scores: only items stored from the same file match it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from index.types import Match, SearchResult
 from service.search.thresholds import Threshold
 
 NO_MATCH = "no similar images"
+NO_GROUPS = "nothing to group: no item searched has one value under the metadata key that group_by names"
+PLAIN = "no similar images: the picture shows one colour and nothing else"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +48,29 @@ class Answer:
 
 
 def answer_of(
-    found: SearchResult, *, collection: str, model: str, least: Threshold, group_by: str | None, took: Took
+    found: SearchResult,
+    *,
+    collection: str,
+    model: str,
+    least: Threshold,
+    group_by: str | None,
+    plain: bool,
+    took: Took,
 ) -> Answer:
-    """Decides whether there is a match."""
+    """Decides whether there is a match. plain: what is looked for shows one colour and nothing else."""
+    matches = found.matches
     no_match = found.best_score is None or found.best_score < least.score
+    message = NO_MATCH if no_match else None if found.groupable else NO_GROUPS
+    if plain and not found.same:
+        matches, no_match, message = [], True, PLAIN
+    elif plain:
+        matches = [match for match in matches if match.same]
     return Answer(
         collection=collection,
         model=model,
-        matches=found.matches,
+        matches=matches,
         no_match=no_match,
-        message=NO_MATCH if no_match else None,
+        message=message,
         best_score=found.best_score,
         threshold=least,
         filtered_count=found.filtered_count,

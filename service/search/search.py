@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from index.types import Collection
-from service.embedding.pipeline import Pipeline
+from service.embedding.pipeline import WHOLE, Embedded, Pipeline
 from service.errors import NotReady
 from service.metrics import Metrics, Stopwatch
 from service.search.answer import Answer, Took, answer_of
@@ -17,12 +17,17 @@ from service.threads import Threads
 
 @dataclass(frozen=True, slots=True)
 class _Sought:
-    """vector: float32 (dim,). excluded: ids left out of the results. decode_ms, embed_ms: what a picture took."""
+    """vector: float32 (dim,). excluded: ids left out of the results. picture: what the vector was made from, if any."""
 
     vector: Vector
     excluded: Sequence[str] = ()
-    decode_ms: float = 0.0
-    embed_ms: float = 0.0
+    picture: Embedded | None = None
+    whole: bool = False  # all of the picture is looked for
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the file whose whole picture is looked for."""
+        return self.picture.media.sha256 if self.picture is not None and self.whole else None
 
 
 class Search:
@@ -56,14 +61,22 @@ class Search:
                 filter=query.filter,
                 group_by=query.group_by,
                 exclude=sought.excluded,
+                sha256=sought.sha256,
             )
+        picture = sought.picture
         return answer_of(
             found,
             collection=collection.name,
             model=collection.model,
             least=least,
             group_by=query.group_by,
-            took=Took(sought.decode_ms, sought.embed_ms, searching.ms, watch.ms),
+            plain=picture is not None and picture.plain,
+            took=Took(
+                decode=picture.decode_ms if picture is not None else 0.0,
+                embed=picture.embed_ms if picture is not None else 0.0,
+                search=searching.ms,
+                total=watch.ms,
+            ),
         )
 
     async def _sought(self, collection: Collection, query: Query, deadline: float) -> _Sought:
@@ -71,7 +84,7 @@ class Search:
             case ByPicture(data, crop):
                 network = await self._pipeline.networks.of_collection(collection)
                 made = await self._pipeline.embed(data, network=network, crop=crop, deadline=deadline)
-                return _Sought(made.vector, (), made.decode_ms, made.embed_ms)
+                return _Sought(made.vector, picture=made, whole=crop is None or crop == WHOLE)
             case ByVector(vector):
                 return _Sought(vector)
             case ById(id):

@@ -88,6 +88,11 @@ class Fields:
             self._alive -= gone
             self._follow(metadata, gone)
 
+    def alive(self, keys: Iterable[int]) -> list[int]:
+        """Those of the keys that belong to items, in the order given."""
+        with self._lock:
+            return [key for key in keys if key in self._alive]
+
     def reset(self, alive: BitMap) -> None:
         """Starts again from the store; columns are read anew when asked for."""
         with self._lock:

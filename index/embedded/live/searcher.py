@@ -5,7 +5,8 @@ Index and store are read one after the other. Where they turn out to be of diffe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from pyroaring import BitMap
 
@@ -16,6 +17,8 @@ from index.embedded.store import items
 from index.embedded.store.store import Store
 from index.types import Match, SearchResult, Vector
 
+Pair = tuple[float, int]  # score, key
+
 _AT_ONCE = 32  # candidates per round of grouping, at least
 
 
@@ -25,7 +28,7 @@ class Moved(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Searcher:
-    """query: float32 (dim,), unit. Every method raises Moved."""
+    """query: float32 (dim,), unit. same: what scores 1 whatever the index finds, by key. Every method raises Moved."""
 
     store: Store
     collection: int
@@ -33,6 +36,7 @@ class Searcher:
     fields: Fields
     query: Vector
     exclude: frozenset[str]
+    same: Mapping[int, float]
 
     def run(
         self, limit: int, offset: int, *, min_score: float, matching: Matching | None, group_by: str | None
@@ -40,15 +44,32 @@ class Searcher:
         """As `Collection.search`; matching: the items that pass the filter, None for all."""
         total = len(self.fields) if matching is None else len(matching)
         excluded = self._excluded()
+        same = len(self.same.keys() - excluded)
         if group_by is not None:
             best = self._best(matching, excluded)
             found = self._grouped(limit + offset, min_score, matching, group_by, excluded)
-            return SearchResult(found[offset:], best, total)
-        scores, keys = self.index.search(self.query, limit + offset + len(excluded), matching)
-        pairs = [pair for pair in zip(scores.tolist(), keys.tolist(), strict=True) if pair[1] not in excluded]
+            groupable = bool(found or self._groups(matching, group_by))
+            return SearchResult(found[offset:], best, total, same, groupable)
+        pairs = [pair for pair in self._pairs(limit + offset + len(excluded), matching) if pair[1] not in excluded]
         best = pairs[0][0] if pairs else None
         kept = [pair for pair in pairs[offset : offset + limit] if pair[0] >= min_score]
-        return SearchResult(self._matches(kept), best, total)
+        return SearchResult(self._matches(kept), best, total, same)
+
+    def _pairs(self, count: int, matching: Matching | None) -> list[Pair]:
+        """At most `count` of those that pass the filter, best first."""
+        scores, keys = self.index.search(self.query, count, matching)
+        pairs = list(zip(scores.tolist(), keys.tolist(), strict=True))
+        if not self.same:
+            return pairs
+        first = [(score, key) for key, score in self.same.items() if matching is None or key in matching.keys]
+        return [*first, *(pair for pair in pairs if pair[1] not in self.same)][:count]
+
+    def _groups(self, matching: Matching | None, group_by: str) -> BitMap:
+        """Items that pass the filter and have one value to be grouped by."""
+        grouped = self.fields.grouped(group_by)
+        if matching is not None:
+            grouped &= matching.keys
+        return grouped
 
     def _excluded(self) -> frozenset[int]:
         if not self.exclude:
@@ -57,15 +78,15 @@ class Searcher:
             return frozenset(items.keys_by_id(connection, self.collection, self.exclude).values())
 
     def _best(self, matching: Matching | None, excluded: frozenset[int]) -> float | None:
-        scores, keys = self.index.search(self.query, 1 + len(excluded), matching)
-        return next((float(s) for s, key in zip(scores, keys.tolist(), strict=True) if key not in excluded), None)
+        pairs = self._pairs(1 + len(excluded), matching)
+        return next((score for score, key in pairs if key not in excluded), None)
 
     def _matches(self, pairs: list[tuple[float, int]]) -> list[Match]:
         with self.store.readers.connection() as connection:
             rows = items.rows_by_key(connection, self.collection, (key for _, key in pairs))
         if len(rows) < len(pairs) or any(row.item.id in self.exclude for row in rows.values()):
             raise Moved
-        return [Match(rows[key].item, score) for score, key in pairs]
+        return [Match(rows[key].item, score, same=key in self.same) for score, key in pairs]
 
     def _grouped(
         self, wanted: int, min_score: float, matching: Matching | None, group_by: str, excluded: frozenset[int]
@@ -78,9 +99,7 @@ class Searcher:
         if len(best) >= wanted or last:
             return list(best.values())[:wanted]
         # Then round after round over what is in no group yet: one with a million members cannot hide the others.
-        left = self.fields.grouped(group_by)
-        if matching is not None:
-            left &= matching.keys
+        left = self._groups(matching, group_by)
         left -= BitMap(excluded)
         seen: set[tuple[bool, object]] = set()
         while len(best) < wanted:
@@ -100,8 +119,7 @@ class Searcher:
         self, count: int, min_score: float, matching: Matching | None, excluded: frozenset[int]
     ) -> tuple[list[Match], bool]:
         """Items best first, and whether there are no more of that score."""
-        scores, keys = self.index.search(self.query, count, matching)
-        pairs = [pair for pair in zip(scores.tolist(), keys.tolist(), strict=True) if pair[0] >= min_score]
+        pairs = [pair for pair in self._pairs(count, matching) if pair[0] >= min_score]
         return self._matches([pair for pair in pairs if pair[1] not in excluded]), len(pairs) < count
 
     @staticmethod
@@ -112,6 +130,16 @@ class Searcher:
         for match in matches:
             value = group_value(match.item.metadata, group_by)
             if value is not None:
-                best.setdefault((isinstance(value, bool), value), Match(match.item, match.score, value))
+                best.setdefault((isinstance(value, bool), value), replace(match, group=value))
             elif strict:
                 raise Moved
+
+
+def same_file(
+    store: Store, collection: int, fields: Fields, sha256: str, matching: Matching | None
+) -> dict[int, float]:
+    """A score of 1 by key, for every item that was stored from this file and passes the filter; keys increase."""
+    with store.readers.connection() as connection:
+        keys = items.keys_by_sha256(connection, collection, sha256)
+    found = fields.alive(keys) if matching is None else [key for key in keys if key in matching.keys]
+    return dict.fromkeys(found, 1.0)

@@ -124,6 +124,13 @@ def keys_by_id(connection: apsw.Connection, collection: int, ids: Iterable[str])
     return {id: vid & KEY_MASK for id, vid in connection.executemany(sql, ((collection, id) for id in ids))}
 
 
+def keys_by_sha256(connection: apsw.Connection, collection: int, sha256: str) -> list[int]:
+    """Keys of the items whose upload has this sha256, increasing."""
+    sql = "SELECT vid FROM items WHERE sha256 = ? AND vid BETWEEN ? AND ? ORDER BY vid"
+    low = collection << KEY_BITS
+    return [vid & KEY_MASK for (vid,) in connection.execute(sql, (sha256, low, low | KEY_MASK))]
+
+
 def in_id_order(connection: apsw.Connection, collection: int, after: str) -> Generator[tuple[str, int]]:
     """(id, key) of a collection from the first id greater than `after`; lazily, from the index alone."""
     sql = "SELECT id, vid FROM items WHERE collection = ? AND id > ? ORDER BY id"
