@@ -6,9 +6,9 @@ A picture's bytes come as they are; text that holds them is decoded here too, fo
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ Vector = npt.NDArray[np.float32]
 
 # Vectors that cancel each other out leave rounding errors of about 1e-7.
 LEAST_NORM = 1e-6
+
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_SPACE = b" \t\r\n\f\v"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,19 @@ def combined(positive: Vector, negative: Vector) -> Vector:
 
 
 def decode_base64(text: str, field: str) -> bytes:
-    """The bytes of base64 text or a base64 data: URI. Raises InvalidRequest."""
-    if text.startswith("data:"):
+    """The bytes of base64 text or of a base64 data: URI (RFC 2397).
+
+    Both alphabets of RFC 4648 are taken, with padding or without, and white space anywhere, as MIME breaks its lines.
+    Raises InvalidRequest.
+    """
+    if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
-        if not comma or not head.endswith(";base64"):
+        if not comma or not head.lower().endswith(";base64"):
             raise InvalidRequest(field, "a data: URI must be base64, as in data:image/jpeg;base64,…")
+        if "%" in text:
+            text = unquote(text)
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        packed = text.encode("ascii").translate(_STANDARD, _SPACE).rstrip(b"=")
+        return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
+    except ValueError:
         raise InvalidRequest(field, "not valid base64") from None

@@ -17,7 +17,7 @@ from index.filters import parse_filter
 from index.types import Collection, Entry, SearchResult
 from tests.harness.catalogues import entry, vector
 
-DIM = 2048  # as long as vectors are that are stored in half precision
+DIM = 256  # stored in half precision, as a real model is
 FILE = b"the same file"
 SHA = hashlib.sha256(FILE).hexdigest()
 OTHERS = 60

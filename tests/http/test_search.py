@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -52,6 +54,46 @@ def test_an_upload_finds_itself_first_with_a_cosine_of_one(running: Server) -> N
     took = answer["took_ms"]
     assert took["total"] >= took["decode"] + took["embed"] + took["search"] - 0.01
     assert answer["model"].startswith("resnet50")
+
+
+WAYS: dict[str, Callable[[Server, bytes], httpx.Response]] = {
+    "form": lambda server, data: server.search("default", data, score_threshold=1, limit=100),
+    "whole crop": lambda server, data: server.search("default", data, score_threshold=1, crop="0,0,1,1"),
+    "raw": lambda server, data: server.client.post(
+        f"{PATH}/search?score_threshold=1", content=data, headers={"Content-Type": "image/jpeg"}
+    ),
+    "base64": lambda server, data: server.client.post(
+        f"{PATH}/query", json={"image_base64": base64.encodebytes(data).decode(), "score_threshold": 1}
+    ),
+    "in a group": lambda server, data: server.search("default", data, score_threshold=1, group_by="n"),
+    "filtered": lambda server, data: server.search(
+        "default", data, score_threshold=1, filter='{"must":[{"key":"n","range":{"gte":0}}]}'
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_stored_picture_is_found_by_its_bytes_with_a_threshold_of_one(running: Server, way: str) -> None:
+    for number in range(COUNT):
+        answer = WAYS[way](running, jpeg(number)).json()
+        assert [(each["id"], each["score"]) for each in answer["results"]] == [(f"i{number}", 1.0)]
+        assert (answer["best_score"], answer["no_match"]) == (1.0, False)
+
+
+def test_the_same_picture_saved_again_and_a_part_of_it_score_what_they_are(running: Server) -> None:
+    cut = running.search("default", jpeg(4), score_threshold=-1, limit=1, crop="0,0,0.5,0.5").json()
+    again = running.search("default", jpeg(4) + b"\0", score_threshold=-1, limit=1).json()
+    assert cut["best_score"] < 1 and again["best_score"] == pytest.approx(1, abs=2e-4)
+
+
+def test_grouping_by_a_key_that_no_item_has_says_so(running: Server) -> None:
+    for key in ("colour", "brand.name", "size"):
+        answer = query(running, id="i0", group_by=key)
+        assert (answer["results"], answer["no_match"]) == ([], False)
+        assert "group_by" in answer["message"]
+    assert query(running, id="i0", group_by="brand")["message"] is None
+    none = query(running, id="i0", group_by="colour", score_threshold=1)
+    assert (none["no_match"], none["message"]) == (True, "no similar images")
 
 
 def test_scores_are_the_cosines_of_the_embeddings(running: Server) -> None:
@@ -199,3 +241,16 @@ def test_embeddings_speak_openais_shape_in_both_encodings(running: Server) -> No
     assert vector.shape == (2048,) and np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(plain["data"][0]["embedding"], vector, atol=1e-6)
     assert plain["usage"] == {"prompt_tokens": 0, "total_tokens": 0}
+
+
+@pytest.mark.parametrize(("dimensions", "status"), [(2048, 200), (None, 200), (2047, 422), (1, 422), (0, 422)])
+def test_only_the_models_own_number_of_dimensions_is_given(
+    running: Server, dimensions: int | None, status: int
+) -> None:
+    text = base64.urlsafe_b64encode(jpeg(3)).decode()
+    response = running.client.post("/v1/embeddings", json={"input": text, "dimensions": dimensions})
+    assert response.status_code == status
+    if status == 200:
+        assert len(response.json()["data"][0]["embedding"]) == 2048
+    else:
+        assert response.json()["errors"][0]["field"] == "dimensions"

@@ -35,9 +35,9 @@ async def create_embeddings(request: Request, runtime: Loaded, admission: Admitt
         asked = await read_json(request, EmbeddingRequest.read, room)
         if asked.model not in (None, model.label, model.artefact.name):
             raise InvalidRequest("model", f"not served here; the model is {model.label}")
-        until = deadline(runtime)
         if asked.dimensions not in (None, model.artefact.dim):
-            raise InvalidRequest("dimensions", f"not served here; the model makes {model.artefact.dim}")
+            raise InvalidRequest("dimensions", f"the model gives {model.artefact.dim} numbers, neither more nor fewer")
+        until = deadline(runtime)
         inputs = [asked.input] if isinstance(asked.input, str) else asked.input
         pictures = [decode_base64(text, f"input.{number}") for number, text in enumerate(inputs)]
 
