@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "LOOKALIKE_"
@@ -25,6 +25,36 @@ NOT_YET = {
     "fetch_urls": "false",
     "bootstrap_key_file": "",
 }
+
+
+# First steps of the service's own paths: a prefix that is one of them could not be told from it.
+OWN_PATHS = frozenset({"v1", "docs", "static", "livez", "readyz", "metrics", "openapi.json", "problems", "admin"})
+_PREFIX_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://((?:\[[0-9a-f:.]+\]|[^\s/?#@:*\[\]]+)(?::\d{1,5})?)")
+_HOST = re.compile(r"\[[0-9a-f:.]+\]|[0-9a-f]*:[0-9a-f:.]+|(?:\*\.)?[^\s/?#@:*\[\],]+")
+
+
+def _listed(value: str) -> list[str]:
+    return [each.strip() for each in value.split(",") if each.strip()]
+
+
+def _origin(text: str) -> str:
+    if text in ("*", "null"):
+        return text
+    found = _ORIGIN.fullmatch(text.lower().removesuffix("/"))
+    if found is None:
+        raise ValueError(f"{text} is no origin; write scheme://host or scheme://host:port, without a path, or *")
+    scheme, authority = found[1], found[2]
+    return f"{scheme}://{authority.removesuffix({'http': ':80', 'https': ':443'}.get(scheme, ':'))}"
+
+
+def _host(text: str) -> str:
+    name = text.lower().removesuffix(".")
+    if name == "*":
+        return name
+    if not _HOST.fullmatch(name):
+        raise ValueError(f"{text} is no host's name; write it without scheme, port and path, *.name for all below it")
+    return name.strip("[]")
 
 
 class SettingsError(Exception):
@@ -45,14 +75,11 @@ class Settings(BaseSettings):
     model: str = Field("resnet50", description="The model's name for new collections")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: as many as the process may use")
     cors_origins: str = Field("", description="Comma-separated origins that may call from a browser; * for all")
+    allowed_hosts: str = Field("", description="Comma-separated names to answer to beside loopback ones; * for any")
+    root_path: str = Field("", description="Path prefix under which a proxy shows the service")
     max_upload_bytes: int = Field(20 * 2**20, ge=1024, description="Largest body of one request")
     max_import_bytes: int = Field(4 * 2**30, ge=1024, description="Largest uploaded file to import; it goes to disk")
     max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of one picture, all frames together")
-    root_path: str = Field(
-        "",
-        pattern=r"^(?:/[A-Za-z0-9._~-]+)*$",
-        description="Path under which a proxy shows this service, such as /lookalike",
-    )
     queue_limit: int = Field(64, ge=1, le=100_000, description="Requests that may wait or run before 503")
     request_timeout: float = Field(30.0, gt=0, description="Seconds from arrival until a waiting request gives up")
     keep_originals: bool = Field(True, description="Keep uploaded bytes by sha256, so that another model can re-embed")
@@ -60,6 +87,27 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look")
     test_data: Path | None = Field(None, description="Photographs for tests and benchmarks")
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _normal_origins(cls, value: str) -> str:
+        """As browsers send them: no trailing slash, lower case, without a port that goes without saying."""
+        return ",".join(_origin(each) for each in _listed(value))
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _normal_hosts(cls, value: str) -> str:
+        return ",".join(_host(each) for each in _listed(value))
+
+    @field_validator("root_path")
+    @classmethod
+    def _normal_root(cls, value: str) -> str:
+        root = value.rstrip("/")
+        if root and not _PREFIX_PATH.fullmatch(root):
+            raise ValueError("must be a path such as /lookalike: letters, digits, . _ ~ - between slashes")
+        if root.split("/")[1:2] and root.split("/")[1] in OWN_PATHS:
+            raise ValueError(f"/{root.split('/')[1]} is a path of the service itself; choose another prefix")
+        return root
 
     @property
     def models(self) -> Path:
@@ -115,4 +163,4 @@ def load_settings(
     except ValidationError as error:
         first = error.errors()[0]
         where = PREFIX + str(first["loc"][0]).upper() if first["loc"] else "settings"
-        raise SettingsError(f"{where}: {first['msg']}") from error
+        raise SettingsError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error

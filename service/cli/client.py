@@ -102,7 +102,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         from service.http.app import create_app
 
         transport = httpx.ASGITransport(create_app(runtime), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://in-process", timeout=None) as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=None) as http:
             yield Service(Api(http), runtime, str(settings.data_dir))
     finally:
         await runtime.close()

@@ -1,10 +1,10 @@
-"""Around every request: it is counted and logged, an error becomes a problem, and early answers can be read."""
+"""Around every request: who may ask, what it is counted as, and every error as a problem."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import ShuttingDown
+from service.http.door import Door, Headers
 from service.http.problems import problem_of
 from service.metrics import Metrics
 
@@ -21,36 +22,59 @@ log = logging.getLogger("lookalike.http")
 
 T = TypeVar("T")
 
-# A client that is still sending when it is refused cannot read the answer before it has sent the rest: the rest is read
-# and thrown away, up to this much and this long, and the answer is completed after it.
-DRAIN_BYTES = 256 * 2**20
-DRAIN_SECONDS = 15.0
+NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
 class Answers:
-    """ASGI around an application's router. `draining` says whether the service is shutting down."""
+    """ASGI around an application's router.
 
-    def __init__(self, app: Starlette, metrics: Metrics, draining: Callable[[], bool]) -> None:
+    draining: whether the service is shutting down; root: the path prefix under which a proxy shows the service, which
+    it may leave in or take off.
+    """
+
+    def __init__(
+        self, app: Starlette, metrics: Metrics, draining: Callable[[], bool], *, door: Door, root: str = ""
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._draining = draining
+        self._door = door
+        self._root = root
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"only HTTP is served here, not {scope['type']}")
+        path = self._inside(scope["path"])
+        scope["path"], scope["root_path"] = self._root + path, self._root
         scope["app"] = self._app
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # the server sends the headers of the answer alone
         started = perf_counter()
-        exchange = _Exchange(receive, send)
+        exchange = _Exchange(receive, send, [NOSNIFF, *self._door.headers(scope)])
         try:
-            if self._draining() and scope["path"] != "/livez":
+            await self._answer(scope, path, exchange)
+        finally:
+            self._count(scope, exchange.status or 499, perf_counter() - started)
+
+    def _inside(self, path: str) -> str:
+        """The path below the prefix."""
+        if self._root and (path == self._root or path.startswith(self._root + "/")):
+            return path.removeprefix(self._root) or "/"
+        return path
+
+    async def _answer(self, scope: Scope, path: str, exchange: _Exchange) -> None:
+        try:
+            preflight = self._door.check(scope, path)
+            if preflight is not None:
+                await preflight(scope, exchange.receive, exchange.send)
+                return
+            if self._draining() and path != "/livez":
                 raise ShuttingDown
             await self._app.router(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
             exchange.status = 499
         except asyncio.CancelledError:
-            # uvicorn ends what is still running when its grace is over; those who wait are told.
+            # uvicorn ends what is still running when its grace is over; those who wait get an answer.
             if not self._draining() or exchange.status is not None:
                 raise
             late = problem_of(ShuttingDown())
@@ -64,8 +88,6 @@ class Answers:
             if exchange.status is not None:
                 raise
             await problem.response(scope["path"])(scope, exchange.receive, exchange.send)
-        finally:
-            self._count(scope, exchange.status or 499, perf_counter() - started)
 
     def _methods(self, scope: Scope) -> set[str]:
         """Every method that some route takes on this path; the router names those of the first route alone."""
@@ -84,41 +106,28 @@ class Answers:
 
 
 class _Exchange:
-    """One request's messages: knows whether the body was read to its end and what was answered."""
+    """One request's messages: knows what was answered, and adds `headers` to it."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
+    def __init__(self, receive: Receive, send: Send, headers: Headers) -> None:
+        self.receive = receive
         self._send = send
-        self._body_ended = False
+        self._headers = headers
         self.status: int | None = None
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            self._body_ended = True
-        return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-        elif self._refuses_early(message):
-            await self._send({**message, "more_body": True})
-            await self._drain()
-            message = {"type": "http.response.body", "body": b"", "more_body": False}
+            message = {**message, "headers": with_headers(message.get("headers", ()), self._headers)}
         await self._send(message)
 
-    def _refuses_early(self, message: Message) -> bool:
-        last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        return last and not self._body_ended and self.status is not None and self.status >= 400
 
-    async def _drain(self) -> None:
-        left = DRAIN_BYTES
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while not self._body_ended and left > 0:
-                    left -= len((await self.receive()).get("body", b""))
-        except TimeoutError:
-            return
+def with_headers(own: Iterable[tuple[bytes, bytes]], more: Headers) -> Headers:
+    """An answer's own headers and these; values of Vary are put together."""
+    merged = [*own, *more]
+    vary = [value for name, value in merged if name == b"vary"]
+    if len(vary) < 2:
+        return merged
+    return [*(each for each in merged if each[0] != b"vary"), (b"vary", b", ".join(vary))]
 
 
 async def while_connected(receive: Receive, work: Awaitable[T]) -> T:

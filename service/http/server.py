@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
+from typing import Any, cast
 
 import uvicorn
 
 from service import owner
 from service.http.app import create_app
 from service.http.body import remove_incoming
-from service.http.protocol import GuardedProtocol
+from service.http.connections import Connections, limit_of_descriptors
+from service.http.protocol import PATIENCE, Connection
 from service.logs import configure_logging
 from service.runtime import Runtime
 from service.settings import Settings, SettingsError
@@ -77,10 +81,18 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Calls `started` once connections are answered, and `ending` when the first signal arrives."""
+    """Calls `on_start` once connections are answered, `on_end` at the first signal; a second one ends the process."""
 
-    def __init__(self, config: uvicorn.Config, *, on_start: Callable[[], None], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        house: Connections,
+        *,
+        on_start: Callable[[], None],
+        on_end: Callable[[], None],
+    ) -> None:
         super().__init__(config)
+        self._house = house
         self._on_start = on_start
         self._on_end = on_end
 
@@ -90,12 +102,24 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         ends = (signal.SIGINT, signal.SIGTERM)
         for each in ends:
-            loop.add_signal_handler(each, self.handle_exit, each, None)
+            loop.add_signal_handler(each, self._end, each)
         try:
             yield
         finally:
             for each in ends:
                 loop.remove_signal_handler(each)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.should_exit:
+            # What was acknowledged is on disk, as after any kill.
+            log.warning("Second %s: ending at once", number.name)
+            os._exit(128 + number)
+        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # uvicorn ticks ten times a second
+            self._house.tick(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -133,18 +157,20 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
         for task in tasks:
             task.cancel()
 
+    house = Connections(limit_of_descriptors())
+    house.publish(runtime.metrics)
     config = uvicorn.Config(
         create_app(runtime, admin_token=token),
         lifespan="off",
-        http=GuardedProtocol,
+        http=cast(Any, partial(Connection, house=house, patience=min(settings.request_timeout, PATIENCE))),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    await Server(config, on_start=started, on_end=ending).serve(sockets=[listener])
+    await Server(config, house, on_start=started, on_end=ending).serve(sockets=[listener])
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*tasks)
 

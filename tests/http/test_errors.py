@@ -196,7 +196,9 @@ def test_ids_of_dots_are_invalid_when_they_arrive(running: Server) -> None:
     for id in (b".", b".."):
         with socket.create_connection(("127.0.0.1", running.port), 10) as raw:
             raw.sendall(
-                b"GET /v1/collections/default/items/" + id + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+                b"GET /v1/collections/default/items/"
+                + id
+                + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             )
             assert b" 422 " in raw.makefile("rb").readline()
 
@@ -280,7 +282,7 @@ def test_a_body_over_the_limit_is_told_with_and_without_its_length(running: Serv
 def test_a_client_that_sends_all_before_it_reads_still_gets_the_413(running: Server) -> None:
     with socket.create_connection(("127.0.0.1", running.port), 30) as raw:
         raw.sendall(
-            b"POST /v1/collections/default/search HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n"
+            b"POST /v1/collections/default/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
             b"Content-Length: 33554432\r\nConnection: close\r\n\r\n"
         )
         for _ in range(512):
@@ -335,7 +337,7 @@ def test_slow_senders_hold_no_place_and_are_told_when_their_time_is_over(server:
         slow = [held.enter_context(socket.create_connection(("127.0.0.1", one.port), 30)) for _ in range(8)]
         for raw in slow:
             raw.sendall(
-                b"POST /v1/collections/default/search HTTP/1.1\r\nHost: a\r\nContent-Type: image/jpeg\r\n"
+                b"POST /v1/collections/default/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
                 b"Content-Length: 1000\r\n\r\nabc"
             )
         assert one.search("default", GOOD).status_code == 200

@@ -41,7 +41,7 @@ def test_an_embedding_without_direction_is_422_and_not_stored(tmp_path: Path, mo
             broken = Broken(default.fingerprint, default.artefact.dim, value)
             runtime.pipeline.networks.keep(replace(default, narrow=broken, wide=broken))
             transport = httpx.ASGITransport(create_app(runtime))
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 answer = await client.put("/v1/collections/default/items/a", files={"image": ("a.jpg", jpeg(1))})
                 assert (answer.status_code, answer.json()["type"]) == (422, "/problems/image-undecodable")
                 assert (await client.get("/v1/collections/default")).json()["count"] == 0
