@@ -97,7 +97,10 @@ def test_a_client_that_goes_away_frees_its_place_before_its_picture_is_embedded(
     leavers = []
     for number in range(30):
         body = jpeg(200 + number)
-        head = f"POST {SEARCH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST {SEARCH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
         raw = socket.create_connection(("127.0.0.1", one.port), 10)
         raw.sendall(head.encode() + body)
         leavers.append(raw)
