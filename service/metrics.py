@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from index.errors import StoreError
 from index.types import CollectionInfo
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -84,6 +85,12 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.store_errors = Counter(
+            "lookalike_store_errors_total",
+            "Reads and writes that failed because of the disk or of what is on it, by kind of error",
+            ["error"],
+            registry=self.registry,
+        )
         # `labels` costs more than counting does.
         self._stages = {name: self.stage_seconds.labels(name) for name in ("decode", "embed", "search", "write")}
         self._outcomes = {name: self.cache.labels(name) for name in ("hit", "joined", "miss")}
@@ -121,6 +128,10 @@ class Metrics:
         """Counts one picture by how its vector came: hit, joined, miss."""
         self._outcomes[outcome].inc()
 
+    def store_failed(self, error: StoreError) -> None:
+        """Counts one read or write that the disk, or what is on it, made fail."""
+        self.store_errors.labels(type(error).__name__).inc()
+
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self.registry)
@@ -139,6 +150,9 @@ class CollectionGauges:
         )
         self._memory = metrics.labelled("lookalike_index_memory_bytes", "Memory of a compressed index", one)
         self._filters = metrics.labelled("lookalike_filter_bytes", "Memory of the keys filtered by", one)
+        self._damaged = metrics.labelled(
+            "lookalike_collection_damaged", "Items left out because what is stored of them is damaged", one
+        )
         self._progress = metrics.labelled("lookalike_index_progress", "Of a build under way, 0 to 1", one)
         self._runs = metrics.labelled("lookalike_index_work_runs", "Builds, merges and saves", [*one, "action"])
         self._seconds = metrics.labelled("lookalike_index_work_seconds", "Time they took", [*one, "action"])
@@ -150,6 +164,7 @@ class CollectionGauges:
             self._vectors,
             self._memory,
             self._filters,
+            self._damaged,
             self._progress,
             self._runs,
             self._seconds,
@@ -165,6 +180,7 @@ class CollectionGauges:
             self._vectors.labels(info.name, part).set(vectors)
         self._memory.labels(info.name).set(index.memory_bytes)
         self._filters.labels(info.name).set(index.filter_bytes)
+        self._damaged.labels(info.name).set(index.damaged)
         if index.action == "build":
             self._progress.labels(info.name).set(index.progress)
         for action, spent in index.work.items():

@@ -36,7 +36,7 @@ class Runtime:
         self.cores = cores
         self.draining = False
         self.metrics = Metrics()
-        self.threads = Threads(cores)
+        self.threads = Threads(cores, self.metrics)
         self.read, self.write = self.threads.read, self.threads.write
         on_gpu = not on_cpu(networks.default.providers)
         self.pipeline = Pipeline(

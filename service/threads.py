@@ -11,27 +11,42 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from index.errors import StorageFull, StoreCorrupt
+from service.metrics import Metrics
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_FAULTS = (StorageFull, StoreCorrupt)
 
 # Writers mostly wait for the disk, and those that wait together are committed together.
 WRITERS = 16
 
 
 class Threads:
-    """cores: reads and searches at a time."""
+    """cores: reads and searches at a time. Counts in `metrics` what the disk makes fail."""
 
-    def __init__(self, cores: int) -> None:
+    def __init__(self, cores: int, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._readers = ThreadPoolExecutor(cores, thread_name_prefix="read")
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="write")
 
     async def read(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The result of a search or a read. Raises what it raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, functools.partial(call, *args, **kwargs))
+        work = functools.partial(self._counted, call, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def write(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The result of a write. Raises what it raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._writers, functools.partial(call, *args, **kwargs))
+        work = functools.partial(self._counted, call, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._writers, work)
+
+    def _counted(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return call(*args, **kwargs)
+        except _FAULTS as error:
+            self._metrics.store_failed(error)
+            raise
 
     async def close(self) -> None:
         """Waits for what runs and what waits."""

@@ -176,16 +176,24 @@ class DecoderPool:
         """
         if self._closed:
             raise ShuttingDown()
-        worker = await self._idle.get()
-        if self._closed or time.monotonic() >= deadline:
-            self._idle.put_nowait(worker)
-            if self._closed:
-                raise ShuttingDown()
-            raise DeadlinePassed()
+        worker = await self._free(deadline)
         # A caller that goes away must not leave a worker with an unread answer: the task goes on and hands it back.
         task = asyncio.create_task(self._decode(worker, data, preprocessing, crop, thumbnail))
         self._keep(task)
         return await asyncio.shield(task)
+
+    async def _free(self, deadline: float) -> Worker | None:
+        """A worker nobody uses. Raises DeadlinePassed, ShuttingDown."""
+        left = deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(None if math.isinf(left) else left):
+                worker = await self._idle.get()
+        except TimeoutError:
+            raise DeadlinePassed() from None
+        if self._closed or time.monotonic() >= deadline:
+            self._idle.put_nowait(worker)
+            raise ShuttingDown() if self._closed else DeadlinePassed()
+        return worker
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._running.add(task)

@@ -89,9 +89,15 @@ class Pipeline:
             return known
         flight = (key, thumbnail)
         self._metrics.cached("joined" if flight in self._flights else "hit" if known else "miss")
-        return await self._flights.run(
-            flight, lambda: self._make(data, key, known, network, thumbnail, deadline, bulk=False)
-        )
+        while True:
+            try:
+                return await self._flights.run(
+                    flight, lambda: self._make(data, key, known, network, thumbnail, deadline, bulk=False)
+                )
+            except DeadlinePassed:
+                if time.monotonic() >= deadline:
+                    raise
+                # Joined on the way was the flight of somebody whose time ended earlier.
 
     async def _make(
         self,

@@ -19,7 +19,7 @@ from models.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from models.pictures import image
 from models.preprocessing import Preprocessing
 from service.embedding.decoder import DecoderPool, Worker
-from service.errors import NotReady, Overloaded
+from service.errors import DeadlinePassed, NotReady, Overloaded
 
 PLAIN = Preprocessing()
 
@@ -181,6 +181,22 @@ def test_a_caller_that_goes_away_leaves_the_worker_usable() -> None:
             (await pool.decode(jpeg(9), preprocessing=PLAIN)).pixels, image.decode(jpeg(9)).pixels
         )
         assert pool.restarts == 0
+
+    with_pool(body, workers=1)
+
+
+def test_a_picture_whose_deadline_passes_while_all_workers_are_busy_waits_no_longer() -> None:
+    async def body(pool: DecoderPool) -> None:
+        (pid,) = pool.pids
+        os.kill(pid, signal.SIGSTOP)
+        busy = asyncio.create_task(pool.decode(jpeg(), preprocessing=PLAIN))
+        await asyncio.sleep(0.05)
+        with pytest.raises(DeadlinePassed):
+            await pool.decode(jpeg(), preprocessing=PLAIN, deadline=time.monotonic() + 0.1)
+        assert not busy.done() and pool.restarts == 0
+        os.kill(pid, signal.SIGCONT)
+        assert (await busy).format == "jpeg"
+        assert (await pool.decode(jpeg(), preprocessing=PLAIN, deadline=time.monotonic() + 60)).format == "jpeg"
 
     with_pool(body, workers=1)
 
