@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +15,9 @@ from hypothesis import HealthCheck, settings
 from tests.harness import photographs
 from tests.harness.photographs import Photo
 from tests.harness.serving import ROOT, Server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 LIVE_SERVERS = pytest.StashKey[list[Server]]()
 
@@ -41,7 +44,7 @@ def pytest_runtest_makereport(
     return report
 
 
-def absent(reason: str) -> None:
+def absent(reason: str) -> NoReturn:
     """Skips with the reason; in CI nothing may be missing, so there it fails."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason} (CI must not leave this out)", pytrace=False)
@@ -113,3 +116,15 @@ def module_server(
 ) -> Iterator[StartServer]:
     """The same for servers that a whole module shares."""
     yield from _factory(pytestconfig, tmp_path_factory.mktemp("server"), model_dir)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, without a window."""
+    from tests.harness.browser import installed, launched
+
+    executable = installed()
+    if executable is None:
+        absent("no Chromium here: run scripts/system-packages")
+    with launched(executable) as browser:
+        yield browser

@@ -1,25 +1,24 @@
 """Bytes to pixels, the same way for gallery and query: by content, upright, resized by a Preprocessing.
 
 Whatever is wrong with the bytes becomes an ImageError; limits are checked before a pixel is decoded. This module runs
-in worker processes and imports no library but Pillow and numpy. Colour profiles are ignored: pixels count as sRGB.
+in worker processes and imports no library but Pillow and numpy. Pixels without a
+colour profile count as sRGB.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from models.errors import ImageError, ImageTooLarge, UndecodableImage
-from models.pictures import jpeg, png
-from models.pictures.header import Header, read_header, sniff
-from models.pictures.heif import KINDS as HEIF_KINDS
-from models.pictures.heif import open_heif
+from models.pictures.colour import is_grey, to_srgb
+from models.pictures.exif import orientation
+from models.pictures.header import parse, sniff
+from models.pictures.limits import Limits, Parsed, check_limits
 from models.preprocessing import PAD_COLOUR, Preprocessing, Rule
 
 # A change of what follows that moves vectors needs another `preprocessing.VERSION`: the old ones cannot be compared.
@@ -40,7 +39,6 @@ _FILTERS = {
 _THUMBNAIL_FILTER = Image.Resampling.BILINEAR
 _THUMBNAIL_QUALITY = 60
 
-_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,20 +49,10 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# What Pillow raises on EXIF data that are none.
-_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error)
-
 Box = tuple[float, float, float, float]
 _PLAIN = Preprocessing()
+_LIMITS = Limits()
 _WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """max_pixels: of all frames together. max_side: longest side in pixels."""
-
-    max_pixels: int = 64_000_000
-    max_side: int = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +71,7 @@ class Decoded:
 
 def decode(
     data: bytes | memoryview,
-    limits: Limits = Limits(),
+    limits: Limits = _LIMITS,
     *,
     preprocessing: Preprocessing = _PLAIN,
     crop: Box | None = None,
@@ -99,9 +87,9 @@ def decode(
         raise ValueError("crop must be left,top,right,bottom with 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
     kind = sniff(data)
     try:
-        image, header = _opened(data, kind, limits)
-        with image:
-            return _decode(data, image, header, preprocessing, crop or _WHOLE, thumbnail)
+        picture = parse(data)
+        check_limits(picture.header, limits)  # before Pillow, which takes memory for the canvas as it opens
+        return _decode(picture, preprocessing, crop or _WHOLE, thumbnail)
     except ImageError:
         raise
     except MemoryError as error:
@@ -110,46 +98,9 @@ def decode(
         raise UndecodableImage(f"the {kind.upper()} is damaged or cut short") from error
 
 
-def check_limits(header: Header, limits: Limits) -> None:
-    """Raises ImageTooLarge."""
-    width, height, frames = header.width, header.height, header.frames
-    if max(width, height) > limits.max_side:
-        raise ImageTooLarge(f"the picture is {width} × {height}, its longest side may be {limits.max_side}")
-    if width * height * frames > limits.max_pixels:
-        what = f"{width} × {height}" + (f" in {frames} frames" if frames > 1 else "")
-        raise ImageTooLarge(f"the picture has {what}, more than {limits.max_pixels:,} pixels")
-
-
-def _opened(data: bytes | memoryview, kind: str, limits: Limits) -> tuple[Image.Image, Header]:
-    """The picture within limits, its pixels not decoded yet."""
-    if kind in HEIF_KINDS:
-        image = open_heif(data, kind)
-        header = Header(kind, *image.size, frames=getattr(image, "n_frames", 1))
-        check_limits(header, limits)
-        return image, header
-    header = read_header(data)
-    check_limits(header, limits)  # before Pillow, whose WebP decoder takes memory for the canvas as it opens
-    exif = b""
-    source = data
-    if kind == "png":
-        source, exif = png.bare(memoryview(data))
-    image = Image.open(io.BytesIO(source), formats=[kind.upper()])
-    if exif:
-        image.info["exif"] = exif
-    if image.size != (header.width, header.height):
-        raise UndecodableImage(f"the {kind.upper()} is damaged: it tells two sizes")
-    return image, header
-
-
-def _decode(
-    data: bytes | memoryview,
-    opened: Image.Image,
-    header: Header,
-    preprocessing: Preprocessing,
-    crop: Box,
-    thumbnail: bool,
-) -> Decoded:
-    turn = _orientation(opened)
+def _decode(picture: Parsed, preprocessing: Preprocessing, crop: Box, thumbnail: bool) -> Decoded:
+    header = picture.header
+    turn = orientation(picture.exif)
     region = _as_stored(crop, turn)
     short = preprocessing.short_side
     least = max(short, THUMBNAIL_SIDE) * _DRAFT
@@ -157,20 +108,18 @@ def _decode(
     spans = _spans(preprocessing.rule, *sides)
     shrink = next((by for by in (8, 4, 2) if min(spans) >= by * least), 1)
     size = header.width // shrink, header.height // shrink
-    opened.draft(None, size)  # does nothing to other kinds than JPEG
-    opened.load()
-    _check_whole(data, opened, header, size)
-    image = reduced = _resizable(opened)
+    image = reduced = _resizable(picture.load(size))
+    profile = picture.profile
     across, down = (max(1, int(span * image.width / header.width / (_GAP * short))) for span in spans)
     if crop != _WHOLE:
         reduced = image.crop(_pixels_of(region, image.size))
     if across > 1 or down > 1:
         reduced = reduced.reduce((across, down))
-    pixels = _fitted(reduced, preprocessing, turn)
+    pixels = _fitted(reduced, preprocessing, turn, profile)
     small = None
     if thumbnail:
         alike = crop == _WHOLE and across == down and _GAP * short >= THUMBNAIL_SIDE
-        small = _thumbnail(reduced if alike else image, turn)
+        small = _thumbnail(reduced if alike else image, turn, profile)
     upright = (header.height, header.width) if turn in (5, 6, 7, 8) else (header.width, header.height)
     return Decoded(np.asarray(pixels), *upright, header.kind, small)
 
@@ -183,7 +132,7 @@ def _spans(rule: Rule, width: float, height: float) -> tuple[float, float]:
     return span, span
 
 
-def _fitted(image: Image.Image, preprocessing: Preprocessing, turn: int) -> Image.Image:
+def _fitted(image: Image.Image, preprocessing: Preprocessing, turn: int, profile: bytes) -> Image.Image:
     """The upright picture as RGB of side × side; samples the middle directly, so that no long strip is blown up."""
     side, short = preprocessing.side, preprocessing.short_side
     spans = _spans(preprocessing.rule, *image.size)
@@ -191,7 +140,7 @@ def _fitted(image: Image.Image, preprocessing: Preprocessing, turn: int) -> Imag
     halves = [min(span * side / short, 2 * half) / 2 for span, half in zip(spans, middle, strict=True)]
     box = (middle[0] - halves[0], middle[1] - halves[1], middle[0] + halves[0], middle[1] + halves[1])
     size = [max(1, min(side, round(2 * half * short / span))) for half, span in zip(halves, spans, strict=True)]
-    fitted = _turned(_opaque(image.resize((size[0], size[1]), _FILTERS[preprocessing.filter], box)), turn)
+    fitted = _turned(_opaque(image.resize((size[0], size[1]), _FILTERS[preprocessing.filter], box), profile), turn)
     if fitted.size == (side, side):
         return fitted
     frame = Image.new("RGB", (side, side), PAD_COLOUR)
@@ -206,33 +155,14 @@ def _pixels_of(region: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
     return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
-def _check_whole(data: bytes | memoryview, loaded: Image.Image, header: Header, draft: tuple[int, int]) -> None:
-    """Raises UndecodableImage where the decoder has made up pixels that the data do not hold."""
-    if header.kind == "jpeg":
-        jpeg.check_end(data, loaded, draft)
-    elif header.kind == "png":
-        last_row = loaded.crop((0, loaded.height - 1, *loaded.size))
-        if png.is_interlaced(memoryview(data)) or last_row.getbbox(alpha_only=False) is None:
-            png.check_rows(memoryview(data))
-
-
-def _thumbnail(image: Image.Image, turn: int) -> bytes:
+def _thumbnail(image: Image.Image, turn: int, profile: bytes) -> bytes:
     longest = max(image.size)
     if longest > THUMBNAIL_SIDE:
         width, height = (max(1, round(side * THUMBNAIL_SIDE / longest)) for side in image.size)
         image = image.resize((width, height), _THUMBNAIL_FILTER, reducing_gap=_GAP)
     target = io.BytesIO()
-    _turned(_opaque(image), turn).save(target, "WEBP", quality=_THUMBNAIL_QUALITY, method=0)
+    _turned(_opaque(image, profile), turn).save(target, "WEBP", quality=_THUMBNAIL_QUALITY, method=0)
     return target.getvalue()
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; anything else in the tag counts as upright."""
-    try:
-        value: Any = image.getexif().get(_ORIENTATION, 1)
-    except _UNREADABLE:
-        return 1
-    return value if isinstance(value, int) and value in _TURNS else 1
 
 
 def _turned(image: Image.Image, turn: int) -> Image.Image:
@@ -262,9 +192,11 @@ def _resizable(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """Any mode of `_resizable` to RGB, transparency on white."""
+def _opaque(image: Image.Image, profile: bytes) -> Image.Image:
+    """Any mode of `_resizable` to RGB as the profile means it, transparency on white."""
     if image.mode != "RGBa":
-        return image.convert("RGB")
-    plain = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", plain.size, "white"), plain).convert("RGB")
+        return to_srgb(image, profile)
+    clear = image.convert("RGBA")
+    colours = to_srgb(clear.getchannel("R") if is_grey(profile) else clear.convert("RGB"), profile)
+    colours.putalpha(clear.getchannel("A"))
+    return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")

@@ -18,6 +18,7 @@ import orjson
 
 from models.errors import ImageError
 from models.pictures import image
+from models.pictures.limits import Limits
 from models.preprocessing import Preprocessing
 
 # 64 million pixels in RGBA are 256 MB, and Pillow may hold two copies beside the interpreter's own mappings.
@@ -39,14 +40,14 @@ def main() -> None:
     warnings.simplefilter("ignore")  # what a picture makes Pillow say is no business of the log
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limits = image.Limits(max_pixels=max_pixels)
+    limits = Limits(max_pixels=max_pixels)
     with socket.socket(fileno=socket_fd) as channel, mmap.mmap(memory_fd, 0) as memory:
         channel.sendall(b"{}")
         while header := channel.recv(65536):
             channel.sendall(orjson.dumps(answer(orjson.loads(header), memory, limits)))
 
 
-def answer(job: dict[str, object], memory: mmap.mmap, limits: image.Limits) -> dict[str, object]:
+def answer(job: dict[str, object], memory: mmap.mmap, limits: Limits) -> dict[str, object]:
     """Decodes one picture out of `memory`, leaves pixels and thumbnail at its start, says where what lies."""
     size = job["size"]
     crop = job.get("crop")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.errors import ImageError, UndecodableImage, UnsupportedImage
-from models.pictures.header import Header, read_header, sniff
+from models.pictures.header import read_header, sniff
+from models.pictures.limits import Header
 
 
 def encode(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -35,7 +36,9 @@ def test_sizes_are_those_that_pillow_reads(width: int, height: int, kind: str, m
         {"progressive": other} if kind == "JPEG" else {"lossless": other} if kind == "WEBP" else {}
     )
     data = encode(image, kind, exif=Image.Exif().tobytes(), **options)
-    assert read_header(data) == Header(kind.lower(), width, height)
+    found = read_header(data)
+    assert (found.kind, found.width, found.height, found.frames) == (kind.lower(), width, height, 1)
+    assert (found.scans > 1) == (kind == "JPEG" and other)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])

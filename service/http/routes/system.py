@@ -13,7 +13,7 @@ from fastapi import APIRouter, Response
 from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from models.pictures.image import Limits
+from models.pictures.limits import Limits
 from service.embedding.loaded import LoadedModel, on_cpu
 from service.http.answers import answered
 from service.http.openapi import refusals
