@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from service.http import openapi
 from service.http.admission import Admission
 from service.http.door import Door, Hosts
+from service.http.document import routed
 from service.http.middleware import Answers
-from service.http.routes import admin, collections, embeddings, items, search, system
+from service.http.routes import system
 from service.runtime import Runtime
 
 
@@ -22,21 +21,11 @@ def create_app(runtime: Runtime, *, admin_token: str | None = None) -> ASGIApp:
 
     admin_token: whoever sends it may ask for what commands need; None: nobody.
     """
-    app = FastAPI(
-        title="Lookalike",
-        summary='Upload a photograph, get the most similar pictures of a catalogue, or an honest "no similar images".',
-        version=version("lookalike"),
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-    )
+    app = routed()
     app.state.runtime = runtime
     app.state.admission = Admission(runtime.settings.queue_limit)
     app.state.admission.publish(runtime.metrics)
     app.state.admin_token = admin_token
-    # The routes themselves: an included router would be matched and entered a second time on every request.
-    for noun in (search, items, collections, embeddings, system, admin):
-        app.router.routes.extend(noun.router.routes)
     app.mount("/static", system.Files(directory=system.WEB), name="static")
     app.mount("/docs/static", StaticFiles(directory=system.SWAGGER), name="swagger")
 

@@ -13,7 +13,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "update_collection": {"back to the default": {"score_threshold": None}, "by hand": {"score_threshold": 0.6}},
     "update_item": {"merge": {"metadata": {"price": 11, "sale": True}}},
     "delete_items": {
-        "by id": {"ids": ["shirt-1", "shirt-2"]},
+        "by id": {"ids": ["shirt-2", "shirt-3"]},
         "by filter": {"filter": {"must": [{"key": "brand", "match": "acme"}]}},
     },
     "query": {

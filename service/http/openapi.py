@@ -188,10 +188,13 @@ def _finish(path: str, method: str, operation: Schema) -> None:
         # FastAPI puts a dependency's parameters last; clients expect them as the path has them.
         order = {name: place for place, name in enumerate(_names(path))}
         operation["parameters"].sort(key=lambda each: order.get(each["name"], len(order)))
-    shown = examples.REQUESTS.get(operation["operationId"])
-    if shown:
-        for content in operation["requestBody"]["content"].values():
-            content["examples"] = {name: {"value": value} for name, value in shown.items()}
+        for each in operation["parameters"]:
+            each["schema"].pop("title", None)
+            if shown := each["schema"].pop("examples", None):
+                each["example"] = shown[0]
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        if asked := examples.REQUESTS.get(operation["operationId"]):
+            content["examples"] = {name: {"value": value} for name, value in asked.items()}
 
 
 def _names(path: str) -> Iterator[str]:

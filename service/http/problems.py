@@ -11,7 +11,7 @@ from index import errors as store
 from models import errors as models
 from service import errors
 from service.http.schemas.base import FieldsRefused
-from service.http.schemas.problems import KINDS, MAX_FIELD_ERRORS, FieldError, ProblemDetails
+from service.http.schemas.problems import KINDS, MAX_FIELD_ERRORS, OPENAI, FieldError, OpenAIError, ProblemDetails
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2.0  # with a 503 whose exception names no time of its own
@@ -37,6 +37,10 @@ class Problem(Exception):
 
     def details(self, instance: str) -> ProblemDetails:
         """As it is sent; instance: the path that was asked."""
+        openai = None
+        if instance.endswith(OPENAI):
+            field = self.errors[0]["field"] if self.errors else None
+            openai = OpenAIError(message=self.detail, type=self.slug, param=field, code=self.slug)
         return ProblemDetails(
             type=f"/problems/{self.slug}",
             title=self.title,
@@ -44,6 +48,7 @@ class Problem(Exception):
             detail=self.detail,
             instance=instance,
             errors=[FieldError(**each) for each in self.errors] or None,
+            error=openai,
         )
 
     def response(self, instance: str) -> Response:

@@ -48,7 +48,9 @@ async function call(path, options = {}) {
   throw new Refused(problem.title ?? `Error ${response.status}`, problem.detail ?? response.statusText);
 }
 
-const collectionPath = () => `/v1/collections/${encodeURIComponent($("collection").value)}`;
+// The path under which a proxy shows this service: this file is static/app.js below it.
+const ROOT = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+const collectionPath = () => `${ROOT}/v1/collections/${encodeURIComponent($("collection").value)}`;
 
 function request(asked, signal) {
   if (asked.item !== undefined) {
@@ -236,7 +238,7 @@ function waitingCard() {
 // ---- collections: their names, and a count that grows while pictures are imported ----
 
 async function refreshCollections() {
-  const { items } = await call("/v1/collections?limit=1000");
+  const { items } = await call(`${ROOT}/v1/collections?limit=1000`);
   const select = $("collection");
   const names = items.map((each) => each.name);
   if (names.join() !== Array.from(select.options, (option) => option.value).join()) {

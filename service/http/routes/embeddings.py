@@ -15,7 +15,7 @@ from service.http.middleware import while_connected
 from service.http.openapi import json_body, refusals
 from service.http.reading import read_json
 from service.http.routing import Admitted, Direct, Loaded, deadline
-from service.http.schemas.embeddings import Embedding, EmbeddingList, EmbeddingRequest, Usage
+from service.http.schemas.embeddings import Embedding, EmbeddingList, EmbeddingRequest, Model, ModelList, Usage
 from service.search.query import decode_base64
 
 router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=Direct)
@@ -68,3 +68,9 @@ async def create_embeddings(request: Request, runtime: Loaded, admission: Admitt
             usage=Usage(),
         )
     )
+
+
+@router.get("/models", operation_id="list_models", response_model=ModelList, responses=refusals())
+async def list_models(runtime: Loaded) -> Response:
+    """Lists the models that embeddings can be asked of."""
+    return answered(ModelList(data=[Model(id=runtime.model.label, created=0)]))

@@ -51,7 +51,7 @@ async def search_by_image(collection: Named, request: Request, runtime: Loaded, 
             work = runtime.search(
                 collection, query_of(asked, picture(data, asked)), watch=watch, deadline=deadline(runtime)
             )
-            return answered(SearchResponse.of(await while_connected(request.receive, work)))
+            return answered(SearchResponse.of(await while_connected(request.receive, work), runtime.settings.root_path))
 
 
 @router.post(
@@ -73,7 +73,7 @@ async def search_by_raw_image(collection: Named, request: Request, runtime: Load
             work = runtime.search(
                 collection, query_of(asked, picture(data, asked)), watch=watch, deadline=deadline(runtime)
             )
-            return answered(SearchResponse.of(await while_connected(request.receive, work)))
+            return answered(SearchResponse.of(await while_connected(request.receive, work), runtime.settings.root_path))
 
 
 @router.get(
@@ -91,7 +91,7 @@ async def similar_items(
     asked = query_fields(request, SimilarFields)
     with admission.place():
         found = await runtime.search(collection, query_of(asked, domain.ById(id)), watch=watch)
-        return answered(SearchResponse.of(found))
+        return answered(SearchResponse.of(found, runtime.settings.root_path))
 
 
 @router.post(
@@ -108,7 +108,7 @@ async def query(collection: Named, request: Request, runtime: Loaded, admission:
         asked = await read_json(request, read_query, room)
         with admission.place():
             work = runtime.search(collection, json_query(asked), watch=watch, deadline=deadline(runtime))
-            return answered(SearchResponse.of(await while_connected(request.receive, work)))
+            return answered(SearchResponse.of(await while_connected(request.receive, work), runtime.settings.root_path))
 
 
 @router.post(
@@ -140,7 +140,8 @@ async def one_of_batch(
     watch = Stopwatch()
     try:
         asked = json_query(read_query(raw))
-        return SearchResponse.of(await runtime.search(collection, asked, watch=watch, deadline=until))
+        found = await runtime.search(collection, asked, watch=watch, deadline=until)
+        return SearchResponse.of(found, runtime.settings.root_path)
     except Exception as error:
         problem = problem_of(error)
         if problem.slug == "internal":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -117,15 +118,26 @@ def versions() -> dict[str, str]:
 
 
 @router.get("/", include_in_schema=False)
-async def page() -> Response:
-    return FileResponse(
-        WEB / "index.html", headers={"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"}
+async def page(runtime: Loaded) -> Response:
+    return HTMLResponse(
+        below(index(), runtime.settings.root_path),
+        headers={"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"},
     )
 
 
 @router.get("/docs", include_in_schema=False)
-async def docs() -> Response:
-    return HTMLResponse(DOCS)
+async def docs(runtime: Loaded) -> Response:
+    return HTMLResponse(below(DOCS, runtime.settings.root_path))
+
+
+@cache
+def index() -> str:
+    return (WEB / "index.html").read_text("utf-8")
+
+
+def below(page: str, root: str) -> str:
+    """A page whose links from the origin lead below `root`."""
+    return re.sub(r"""(?<=["'])/(?=(?:static|docs|openapi\.json)\b)""", f"{root}/", page)
 
 
 @router.get("/favicon.ico", include_in_schema=False)

@@ -111,6 +111,12 @@ class Texts(Request):
     @classmethod
     def optional(cls, name: str, field: Schema) -> None:
         _without_null(field)
+        if name in cls.blanks and field.get("type") == "string":
+            # An empty text is shown as the example: Swagger UI fills a form with examples, or with the word "string".
+            field["examples"] = [""]
+            field.pop("minLength", None)
+            if "pattern" in field:
+                field["pattern"] = f"^(?:null)?$|{field['pattern']}"
 
 
 class Answer(_Shown):

@@ -1,4 +1,4 @@
-"""Embedding: a picture's unit vector, in OpenAI's shape."""
+"""Embedding: a picture's unit vector, and the models that make them, in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -49,3 +49,19 @@ class EmbeddingList(Answer):
     data: Annotated[list[Embedding], Field(max_length=MAX_BATCH)]
     model: Text
     usage: Usage
+
+
+class Model(Answer):
+    """A model that is served."""
+
+    id: Text
+    object: Literal["model"] = "model"
+    created: Count = Field(description="0: when a model was made is not recorded")
+    owned_by: Literal["lookalike"] = "lookalike"
+
+
+class ModelList(Answer):
+    """The models that `model` may name."""
+
+    object: Literal["list"] = "list"
+    data: Annotated[list[Model], Field(max_length=64)]

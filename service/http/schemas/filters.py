@@ -95,7 +95,9 @@ class SelectiveFilter(Filter):
 
 
 def parsed(value: Any) -> filters.Filter:
-    """From decoded JSON. Raises FilterError."""
+    """From decoded JSON; JSON text is taken too, as forms carry it. Raises FilterError."""
+    if isinstance(value, str):
+        return parsed_text(value)
     if isinstance(value, dict):
         value = {clause: each for clause, each in value.items() if each is not None}
     return filters.parse_filter(value)
@@ -112,9 +114,12 @@ def selective(value: Any) -> filters.Filter:
 def parsed_text(value: Any) -> filters.Filter:
     """From JSON text. Raises FilterError."""
     try:
-        return parsed(loads(value))
+        decoded = loads(value)
     except JsonRefused as refused:
         raise FilterError("", str(refused)) from None
+    if not isinstance(decoded, dict):
+        raise FilterError("", "must be a JSON object")
+    return parsed(decoded)
 
 
 # A field's value is an `index.filters.Filter`; were it annotated so, the document would have two types of one name.

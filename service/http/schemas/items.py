@@ -79,7 +79,12 @@ class ItemForm(Request):
     """A picture and what is known of it, as multipart/form-data."""
 
     image: Picture
-    metadata: str = Field("{}", max_length=MAX_METADATA, description="A JSON object as text; left out: an empty one")
+    metadata: str = Field(
+        "{}",
+        max_length=MAX_METADATA,
+        description="A JSON object as text; left out: an empty one",
+        examples=['{"brand": "acme", "price": 12.5}'],
+    )
 
 
 class MetadataPatch(Request):

@@ -32,6 +32,9 @@ KINDS: dict[str, tuple[int, str]] = {
 }
 MAX_FIELD_ERRORS = 20
 
+# Paths in OpenAI's shape; its clients show `error.message`.
+OPENAI = ("/v1/embeddings", "/v1/models")
+
 ProblemType = Annotated[
     str,
     Field(
@@ -48,10 +51,19 @@ class FieldError(Answer):
     message: Annotated[str, text(500, examples=["must be at most 1"])]
 
 
+class OpenAIError(Answer):
+    """The same in OpenAI's words, for its clients."""
+
+    message: Annotated[str, text(2000)]
+    type: Annotated[str, text(64)] = Field(description="The slug of the problem's type")
+    param: Annotated[str, text(200)] | None = Field(description="The field that is wrong, where it is one")
+    code: Annotated[str, text(64)] = Field(description="The slug of the problem's type")
+
+
 class ProblemDetails(Answer):
     """An error, as application/problem+json."""
 
-    absent: ClassVar[frozenset[str]] = frozenset({"errors"})
+    absent: ClassVar[frozenset[str]] = frozenset({"errors", "error"})
 
     type: ProblemType
     title: Annotated[str, text(200)]
@@ -59,3 +71,4 @@ class ProblemDetails(Answer):
     detail: Annotated[str, text(2000)] = Field(description="One line: what is wrong, and what to do")
     instance: Annotated[str, text(8192, format="uri-reference")] = Field(description="The path that was asked")
     errors: Annotated[list[FieldError], Field(max_length=MAX_FIELD_ERRORS)] | None = None
+    error: OpenAIError | None = Field(None, description="Beside the others on paths in OpenAI's shape")

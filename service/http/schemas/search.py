@@ -45,9 +45,21 @@ def cropped(value: Any) -> Crop:
     return left, top, right, bottom
 
 
-Limit = Annotated[int, Field(ge=1, le=MAX_RESULTS, description=f"At most so many results; left out: {DEFAULT_RESULTS}")]
-Offset = Annotated[int, Field(ge=0, le=MAX_OFFSET, description="So many of the best are skipped; left out: 0")]
-Threshold = Annotated[Score, Field(description="Results score at least this; left out: the collection's own")]
+Limit = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=MAX_RESULTS,
+        description=f"At most so many results; left out: {DEFAULT_RESULTS}",
+        examples=[DEFAULT_RESULTS],
+    ),
+]
+Offset = Annotated[
+    int, Field(ge=0, le=MAX_OFFSET, description="So many of the best are skipped; left out: 0", examples=[0])
+]
+Threshold = Annotated[
+    Score, Field(description="Results score at least this; left out: the collection's own", examples=[0.5])
+]
 CropText = Annotated[
     Crop,
     PlainValidator(

@@ -1,0 +1,38 @@
+"""The OpenAPI document of this version; `python -m service.http.document > openapi.json` commits it."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+
+from service.http import openapi
+from service.http.routes import admin, collections, embeddings, items, search, system
+
+
+def routed() -> FastAPI:
+    """FastAPI with every route of the contract and nothing behind them."""
+    app = FastAPI(
+        title="Lookalike",
+        summary='Upload a photograph, get the most similar pictures of a catalogue, or an honest "no similar images".',
+        version=version("lookalike"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    # The routes themselves: an included router would be matched and entered a second time on every request.
+    for noun in (search, items, collections, embeddings, system, admin):
+        app.router.routes.extend(noun.router.routes)
+    return app
+
+
+def document() -> dict[str, Any]:
+    """The document of a service that no proxy shows under a path."""
+    return openapi.describe(routed())
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(orjson.dumps(document(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
