@@ -9,8 +9,8 @@ from starlette.types import ASGIApp
 
 from service.http import openapi
 from service.http.admission import Admission
-from service.http.door import Door, Hosts
 from service.http.document import routed
+from service.http.door import Door, Hosts
 from service.http.middleware import Answers
 from service.http.routes import system
 from service.runtime import Runtime

@@ -240,7 +240,7 @@ def test_everything_follows_the_path_of_a_proxy(server: StartServer, cut: bool) 
 
 
 def test_a_path_of_a_proxy_that_is_none_is_refused_at_the_start(server: StartServer) -> None:
-    for path in ("shop", "/shop/", "/a b", "http://x.example/shop"):
+    for path in ("shop", "/a b", "http://x.example/shop"):
         with pytest.raises(RuntimeError, match="LOOKALIKE_ROOT_PATH"):
             server("data", env={"LOOKALIKE_ROOT_PATH": path})
 
