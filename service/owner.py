@@ -10,6 +10,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
 
 NOTE = "owner.json"
 
@@ -48,6 +49,16 @@ def local_url(host: str, port: int) -> str:
     if address.is_unspecified:
         address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")
     return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
+
+
+def path_text(path: Path) -> str:
+    """A path as text for a request to the owner: names are bytes, which JSON does not carry."""
+    return quote(os.fsencode(path))
+
+
+def path_of(text: str) -> Path:
+    """The path that `path_text` wrote."""
+    return Path(os.fsdecode(unquote_to_bytes(text)))
 
 
 def write_note(directory: Path, url: str, token: str) -> Note:

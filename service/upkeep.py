@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,8 @@ def snapshot(catalogue: Catalogue, file: Path, *, force: bool, progress: Progres
 
     Raises SnapshotExists, StorageFull, StoreCorrupt, OSError.
     """
+    if not file.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", readable(file.parent))
     return {"file": readable(file), **asdict(catalogue.snapshot(file, force=force, progress=progress))}
 
 

@@ -68,3 +68,85 @@ def test_settings_are_frozen() -> None:
     settings, _ = load_settings({}, None)
     with pytest.raises(ValueError):
         settings.port = 1  # type: ignore[misc]
+
+
+ENCODED = "LOOKALIKE_PORT=8431\r\nLOOKALIKE_MODEL=größe\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ENCODED.encode(),
+        ENCODED.encode("utf-8-sig"),
+        ENCODED.encode("utf-16"),
+        b"\xfe\xff" + ENCODED.encode("utf-16-be"),
+        ENCODED.encode("utf-16-le"),
+        ENCODED.encode("utf-16-be"),
+        ENCODED.encode("utf-32"),
+    ],
+    ids=["utf-8", "utf-8 with mark", "utf-16", "utf-16 the other way", "utf-16-le", "utf-16-be", "utf-32"],
+)
+def test_dotenv_is_read_in_the_encodings_that_editors_write(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / ".env").write_bytes(data)
+    settings, _ = load_settings({}, tmp_path / ".env")
+    assert (settings.port, settings.model) == (8431, "größe")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("A=1\nLOOKALIKE_MODEL=größe\n".encode("latin-1"), "line 2 is not UTF-8"),
+        ("# für alle\nLOOKALIKE_PORT=1\n".encode("cp1252"), "line 1 is not UTF-8"),
+        (b"LOOKALIKE_PORT=1\n\xff\xfe", "line 2 is not UTF-8"),
+        (b"SQLite format 3\0\0", "is no text file"),
+        (b"\xff\xfeA", "is not UTF-8"),
+    ],
+)
+def test_a_dotenv_that_is_no_text_is_told_in_one_line(tmp_path: Path, data: bytes, says: str) -> None:
+    (tmp_path / ".env").write_bytes(data)
+    with pytest.raises(SettingsError, match=says) as error:
+        load_settings({}, tmp_path / ".env")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["DATA_DIR", "MODEL_DIR", "WEIGHTS", "TEST_DATA"])
+def test_a_tilde_in_a_path_is_the_home_directory(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".env").write_text(f"LOOKALIKE_{name}=~/some/where\n")
+    home = Path("~").expanduser()
+    for settings, _ in (
+        load_settings({}, tmp_path / ".env"),
+        load_settings({f"LOOKALIKE_{name}": "~/some/where"}, None),
+        load_settings({}, None, **{name.lower(): Path("~/some/where")}),
+    ):
+        assert getattr(settings, name.lower()) == home / "some/where"
+
+
+def test_the_home_of_nobody_is_told_in_one_line() -> None:
+    with pytest.raises(SettingsError, match="LOOKALIKE_DATA_DIR: ~nobody-of-that-name is no user"):
+        load({"LOOKALIKE_DATA_DIR": "~nobody-of-that-name/data"})
+
+
+@pytest.mark.parametrize(
+    ("host", "taken"),
+    [
+        ("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "0.0.0.0"), ("::1", "::1"), ("[::1]", "::1"), ("::", "::"),
+        ("localhost", "localhost"), ("My-Host.example", "My-Host.example"), ("lookalike_web", "lookalike_web"),
+        ("localhost.", "localhost"), ("münchen.example", "xn--mnchen-3ya.example"), (" localhost ", "localhost"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+    ],
+)  # fmt: skip
+def test_hosts_are_addresses_or_names(host: str, taken: str) -> None:
+    assert load_settings({"LOOKALIKE_HOST": host}, None)[0].host == taken
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "my host", "http://localhost", "localhost:8000", "127.0.0.1:8000", "127.0.0", "256.1.1.1", "-a.example", "a-.b",
+        "a..b", ".", "a" * 64, ".".join(["a" * 60] * 5), "host/path", "a\nb", "*", "ho$t", "\udcff", "::g",
+    ],
+)  # fmt: skip
+def test_what_is_no_host_is_told_in_one_line(host: str) -> None:
+    with pytest.raises(SettingsError, match="LOOKALIKE_HOST") as error:
+        load({"LOOKALIKE_HOST": host})
+    assert "\n" not in str(error.value)

@@ -11,22 +11,19 @@ from urllib.parse import quote
 import typer
 
 from service.cli.options import INTERRUPTED, CollectionOption, DataDir, Json, run_async, settings_for
-from service.cli.terminal import Gauge, Meter, err, out, print_json
-from service.cli.upkeep import whole
-from service.text import one_line, readable
+from service.cli.terminal import Meter, bad_rows, err, out, print_json
+from service.text import readable
 
 if TYPE_CHECKING:
     import asyncio
 
     from service.cli.client import Service
-    from service.embedding.loaded import Model
     from service.imports.sources.folder import Plan
     from service.imports.tally import Tally
     from service.imports.target import Target
     from service.settings import Settings
 
 VECTOR_FILES = (".npy", ".parquet")
-WORDS = {"created": "new", "replaced": "changed", "unchanged": "unchanged"}
 
 
 def _prefix(name: str | None) -> str | None:
@@ -65,10 +62,12 @@ def import_(
     Example: lookalike import ~/photos --collection holidays
     """
     settings = settings_for(data_dir=data_dir)
-    if source.suffix in VECTOR_FILES and not source.is_dir():
+    if source.suffix.lower() in VECTOR_FILES and not source.is_dir():
         if prefix is not None or replace:
             raise typer.BadParameter("--prefix and --replace are for folders of pictures")
-        _import_vectors(settings, source, collection, ids, model, json)
+        from service.cli.import_vectors import import_vectors
+
+        import_vectors(settings, source, collection, ids, model, json)
         return
     if ids is not None or model is not None:
         raise typer.BadParameter("--ids and --model are for files of vectors")
@@ -151,8 +150,6 @@ def _stop_once(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 
 def _show(tally: Tally, plan: Plan, collection: str) -> None:
-    from rich.markup import escape
-
     counts = [
         f"{tally.created:,} new",
         f"{tally.replaced:,} changed" if tally.replaced else "",
@@ -166,46 +163,7 @@ def _show(tally: Tally, plan: Plan, collection: str) -> None:
     rate = f", {tally.images_per_second:.1f} images/s" if tally.done else ""
     told = ", ".join(filter(None, counts))
     out().print(f"[bold]{collection}[/]  {told}  [dim]{tally.seconds:.1f} s{rate}[/]")
-    for row in tally.bad:
-        err().print(f"[red]bad[/]  {escape(one_line(row.path))}  [dim]{escape(row.reason)}[/]")
+    bad_rows((row.path, row.reason) for row in tally.bad)
     if tally.interrupted:
         left = tally.total - tally.handled
         err().print(f"stopped with {left:,} to go; what is done is kept, run the command again to continue")
-
-
-def _import_vectors(
-    settings: Settings, source: Path, collection: str, ids: Path | None, model: str | None, json: bool
-) -> None:
-    from service.imports.vector_import import import_vectors
-
-    file, named = source.absolute(), None if ids is None else ids.absolute()
-
-    def default() -> Model:
-        from models import artefact
-        from models.runtimes.processor import resolve_precision
-
-        precision = resolve_precision(settings.precision, settings.device)
-        found = artefact.find(settings.models, model=settings.model, precision=precision)
-        return {"model": f"{found.name}-{found.precision}", "fingerprint": found.fingerprint, "dim": found.dim}
-
-    with Gauge(err(), "importing", quiet=json) as gauge:
-        done = whole(
-            settings,
-            lambda catalogue: import_vectors(
-                catalogue, file, collection, ids=named, default=default, foreign=model, progress=gauge
-            ),
-            "/admin/vectors",
-            {
-                "file": str(file),
-                "collection": collection,
-                "ids": None if named is None else str(named),
-                "foreign": model,
-            },
-            create=True,
-        )
-    if json:
-        print_json(done)
-        return
-    told = [f"{done[kind]:,} {word}" for kind, word in WORDS.items() if done[kind] or kind == "created"]
-    speed = done["total"] / done["seconds"] if done["seconds"] else 0
-    out().print(f"[bold]{collection}[/]  {', '.join(told)}  [dim]{done['seconds']:.1f} s, {speed:,.0f} vectors/s[/]")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 from typing import Annotated
@@ -10,7 +12,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from service.cli import import_, model, search, serve, upkeep
-from service.cli.options import INTERRUPTED
+from service.cli.options import INTERRUPTED, Command, Group
 
 # Errors that are told as they are, by full name: naming a class must not cost importing its module.
 EXPECTED = frozenset(
@@ -25,22 +27,23 @@ EXPECTED = frozenset(
         "service.imports.sources.folder.FolderError",
         "service.owner.OwnerError",
         "service.settings.SettingsError",
-        "service.imports.sources.vectors.VectorFileError",
+        "service.imports.sources.rows.VectorFileError",
     )
 )
 
 app = typer.Typer(
     name="lookalike",
+    cls=Group,
     help="Upload a photograph, get the most similar pictures of a catalogue, or an honest “no similar images”.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(serve.serve)
-app.command("import")(import_.import_)
-app.command()(search.search)
-app.command()(upkeep.verify)
+app.command(cls=Command)(serve.serve)
+app.command("import", cls=Command)(import_.import_)
+app.command(cls=Command)(search.search)
+app.command(cls=Command)(upkeep.verify)
 app.add_typer(upkeep.app, name="snapshot")
 app.add_typer(model.app, name="model")
 
@@ -85,6 +88,25 @@ def _open_streams() -> None:
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    codecs.register_error("lookalike", _spelt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="lookalike")
+
+
+# What to write where an output's encoding lacks a character of ours; of other people's, the number.
+PLAIN = str.maketrans({
+    "“": '"', "”": '"', "’": "'", "…": "...", "–": "-", "·": "-", "→": "->", "█": "#", "▉": "#", "▊": "#", "▋": "#",
+    "▌": "#", "▍": "-", "▎": "-", "▏": "-",
+})  # fmt: skip
+
+
+def _spelt(error: UnicodeError) -> tuple[str, int]:
+    """Writes what an encoding cannot carry in ASCII: a name that is no UTF-8 must not end a command."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(PLAIN)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def _told(error: BaseException) -> int:
@@ -98,6 +120,8 @@ def _told(error: BaseException) -> int:
     if isinstance(error, Abort):
         sys.stderr.write("lookalike: interrupted\n")
         return INTERRUPTED
+    if isinstance(error, TyperException) and not error.format_message():
+        return error.exit_code  # a command without arguments: its help was shown
     line, code = explain(error)
     sys.stderr.write(f"lookalike: {line}\n")
     if code == UNEXPECTED and os.environ.get("LOOKALIKE_LOG_LEVEL") == "debug":

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.options import DataDir, Json, settings_for
+from service.cli.options import Command, DataDir, Group, Json, settings_for
 from service.cli.terminal import err, out, print_json, print_table, table
+from service.text import readable
 
 if TYPE_CHECKING:
     from models.artefact import Artefact
 
-app = typer.Typer(help="Build, list and verify the models that turn pictures into vectors.", no_args_is_help=True)
+app = typer.Typer(
+    help="Build, list and verify the models that turn pictures into vectors.", no_args_is_help=True, cls=Group
+)
 
 Weights = Annotated[
     Path | None,
@@ -27,7 +30,7 @@ Precision = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def build(precision: Precision = None, weights: Weights = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Fetch the weights, verify them, and build the model; one that stands and is sound is kept.
 
@@ -60,7 +63,7 @@ def build(precision: Precision = None, weights: Weights = None, data_dir: DataDi
     _show(built, json)
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_models(data_dir: DataDir = None, json: Json = False) -> None:
     """List the models that have been built.
 
@@ -73,7 +76,7 @@ def list_models(data_dir: DataDir = None, json: Json = False) -> None:
     _show(artefact.available(settings.models), json)
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(data_dir: DataDir = None, json: Json = False) -> None:
     """Check every model's file, and that it computes here what it should.
 
@@ -120,7 +123,7 @@ def _show(artefacts: list[Artefact], json: bool) -> None:
                     "default_threshold": each.default_threshold,
                     "bytes": each.path.stat().st_size,
                     "sha256": each.sha256,
-                    "path": str(each.path),
+                    "path": readable(each.path),
                 }
                 for each in artefacts
             ]
@@ -141,7 +144,7 @@ def _show(artefacts: list[Artefact], json: bool) -> None:
             str(each.dim),
             f"{each.default_threshold:.2f}",
             f"{each.path.stat().st_size / 1e6:.0f} MB",
-            escape(each.fingerprint[:20]),
+            escape(each.fingerprint),
             escape(str(each.path)),
         )
     print_table(out(), shown)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from index.limits import NAME, NAME_RULE
 from service.cli.terminal import err
@@ -35,6 +36,27 @@ CollectionOption = Annotated[
     str, typer.Option("--collection", "-c", metavar="NAME", help="The collection.", callback=_collection)
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, for programs.")]
+
+
+class Command(TyperCommand):
+    """A command whose help shows a flag as a flag, and not as an option that takes a value."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _flagged(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """The same for a group of commands."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _flagged(super().get_params(ctx))
+
+
+def _flagged(parameters: Any) -> Any:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+            parameter.metavar = ""
+    return parameters
 
 
 def settings_for(**overrides: Any) -> Settings:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+from service.text import one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -33,10 +36,15 @@ def err() -> Console:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """One JSON document on stdout, in its encoding; what that lacks is escaped as JSON has it."""
     import orjson
 
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    sys.stdout.write(text + "\n")
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
@@ -69,6 +77,15 @@ def inline(metadata: Mapping[str, Any]) -> str:
     return "  ".join(
         f"[dim]{escape(str(key))}[/] {escape(str(value))}" for key, value in metadata.items() if value != ""
     )
+
+
+def bad_rows(rows: Iterable[tuple[str, str]]) -> None:
+    """Names pictures or rows that were not imported, and why, on stderr."""
+    from rich.markup import escape
+
+    console = err()
+    for name, reason in rows:
+        console.print(f"[red]bad[/]  {escape(one_line(name))}  [dim]{escape(one_line(reason))}[/]")
 
 
 def bar(score: float, width: int = 10) -> str:

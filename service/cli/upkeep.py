@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.options import DataDir, Json, must_exist, run_async, settings_for
+from service.cli.options import Command, DataDir, Group, Json, must_exist, run_async, settings_for
 from service.cli.terminal import Gauge, err, out, print_json
+from service.owner import path_text
+from service.text import one_line, readable
 
 if TYPE_CHECKING:
     from index.types import Catalogue
     from service.settings import Settings
 
-app = typer.Typer(help="Back a catalogue up into one file, and bring it back.", no_args_is_help=True)
+app = typer.Typer(help="Back a catalogue up into one file, and bring it back.", no_args_is_help=True, cls=Group)
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The snapshot's file.")]
 
@@ -65,14 +67,14 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
         print_json(report)
     else:
         for finding in report["findings"]:
-            out().print(f"[red]bad[/]  {escape(finding['subject'])}  [dim]{escape(finding['problem'])}[/]")
+            out().print(f"[red]bad[/]  {escape(one_line(finding['subject']))}  [dim]{escape(finding['problem'])}[/]")
         if not report["findings"]:
             out().print(f"[green]ok[/]  {report['items']:,} items  [dim]{report['seconds']:.1f} s[/]")
     if report["findings"]:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=Command)
 def create(
     file: File,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
@@ -93,12 +95,12 @@ def create(
             settings,
             lambda catalogue: upkeep.snapshot(catalogue, target, force=force, progress=gauge),
             "/admin/snapshot",
-            {"file": str(target), "force": force},
+            {"file": path_text(target), "force": force},
         )
-    _show(made, "saved", str(file), json)
+    _show(made, "saved", readable(file), json)
 
 
-@app.command()
+@app.command(cls=Command)
 def restore(
     file: File,
     force: Annotated[bool, typer.Option("--force", help="Replace the catalogue that is there.")] = False,
@@ -117,7 +119,7 @@ def restore(
 
     with Gauge(err(), "restoring", quiet=json) as gauge:
         done = engine.restore(file, settings.data_dir, force=force, progress=gauge)
-    _show({"file": str(file), **asdict(done)}, "restored", str(settings.data_dir), json)
+    _show({"file": readable(file), **asdict(done)}, "restored", readable(settings.data_dir), json)
 
 
 def _show(made: dict[str, Any], verb: str, where: str, json: bool) -> None:

@@ -10,11 +10,16 @@ from typing import Any
 
 from index.errors import CollectionNotFound
 from index.types import Catalogue
-from service.imports.sources.vectors import Block, VectorFileError, open_vectors
+from service.imports.sources.rows import Block, VectorFileError
+from service.imports.sources.source import Bad
+from service.imports.sources.vectors import open_vectors
+from service.text import readable
 
 # Rows done and in all.
 Progress = Callable[[int, int], None]
 Model = Mapping[str, Any]
+# A file of the wrong kind has nothing but bad rows; so many are named.
+ERRORS = 1000
 
 
 def import_vectors(
@@ -30,8 +35,8 @@ def import_vectors(
     """Imports a file of ready vectors into a collection, which is made where there is none.
 
     default: model, fingerprint and dim of the service's own model; foreign: the name of another model that made the
-    vectors, whose collection is then searched by vector and id alone. Blocks before an error stay. Raises
-    VectorFileError, InvalidVector, InvalidId, ModelMismatch, StorageFull.
+    vectors, whose collection is then searched by vector and id alone. A bad row is reported and left out; blocks before
+    an error stay. Raises VectorFileError, ModelMismatch, StorageFull.
     """
     began = time.monotonic()
     opened = open_vectors(file, ids)
@@ -45,22 +50,31 @@ def import_vectors(
                 "name the model that made them with --model"
             ) from None
         collection, _ = catalogue.create(name, **model)
-    created = replaced = unchanged = 0
+    if collection.dim != opened.dim:
+        raise VectorFileError(
+            f"{file} holds vectors of {opened.dim} numbers, the collection {name} of {collection.dim}"
+        )
+    created = replaced = unchanged = failed = 0
+    errors: list[Bad] = []
     for block in _ahead(opened.blocks):
         done = collection.import_vectors(
             block.ids, block.vectors, block.metadata, fingerprint=foreign or collection.fingerprint
         )
         created, replaced, unchanged = created + done.created, replaced + done.replaced, unchanged + done.unchanged
+        failed += len(block.bad)
+        errors.extend(block.bad[: ERRORS - len(errors)])
         if progress is not None:
-            progress(created + replaced + unchanged, opened.count)
+            progress(created + replaced + unchanged + failed, opened.count)
     return {
-        "source": str(file),
+        "source": readable(file),
         "collection": name,
         "total": opened.count,
         "done": created + replaced,
         "created": created,
         "replaced": replaced,
         "unchanged": unchanged,
+        "failed": failed,
+        "errors": [{"path": bad.path, "reason": bad.reason} for bad in errors],
         "seconds": round(time.monotonic() - began, 3),
     }
 

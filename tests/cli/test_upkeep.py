@@ -79,7 +79,8 @@ def lookalike_with_model(tmp_path: Path, model_dir: Path) -> Lookalike:
 
 def test_a_vector_that_is_none_is_told_in_one_line(bare: Lookalike, tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", np.full((3, DIM), np.nan))
-    one_line(bare("import", tmp_path / "v.npy", "--model", "m"))
+    (first, *others) = bare("import", tmp_path / "v.npy", "--model", "m").stderr.splitlines()
+    assert (first, len(others)) == ("bad  v.npy row 0  a number of the vector is missing or not finite", 2)
     one_line(bare("import", tmp_path / "missing.parquet", "--model", "m"))
 
 

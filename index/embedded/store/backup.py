@@ -105,8 +105,8 @@ def restore(file: Path, directory: Path, *, force: bool = False, progress: Progr
 
 def _copy_database(path: Path, copy: Path) -> None:
     # Inside a read transaction: one moment of the database, however long it takes and whatever is written meanwhile.
-    source = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    target = apsw.Connection(str(copy))
+    source = database.open_file(path, apsw.SQLITE_OPEN_READONLY)
+    target = database.open_file(copy, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
     try:
         source.execute("BEGIN; SELECT count(*) FROM collections").fetchall()
         with target.backup("main", source, "main") as copying:
@@ -119,7 +119,7 @@ def _copy_database(path: Path, copy: Path) -> None:
 
 
 def _contents(copy: Path) -> tuple[list[str], int]:
-    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
+    connection = database.open_file(copy, apsw.SQLITE_OPEN_READONLY)
     try:
         sql = "SELECT DISTINCT sha256 FROM items WHERE sha256 IS NOT NULL ORDER BY sha256"
         names = [str(sha256) for (sha256,) in connection.execute(sql)]
@@ -210,7 +210,7 @@ def _extract(content: IO[bytes], target: Path) -> str:
 
 
 def _check_database(copy: Path, file: Path) -> None:
-    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
+    connection = database.open_file(copy, apsw.SQLITE_OPEN_READONLY)
     try:
         sound = connection.pragma("quick_check") == "ok" and connection.pragma("application_id") == APPLICATION_ID
     finally:

@@ -6,10 +6,12 @@ Errors of the binding leave this package as StorageFull or StoreCorrupt; anythin
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 import apsw
 
@@ -24,11 +26,17 @@ _FULL = frozenset(
 )
 
 
+def open_file(path: Path, flags: int, *, statementcachesize: int = 100) -> apsw.Connection:
+    """A connection to the file at `path`, whatever bytes its name has: as text SQLite would take UTF-8 alone."""
+    name = f"file:{quote(os.fsencode(path))}"
+    return apsw.Connection(name, flags=flags | apsw.SQLITE_OPEN_URI, statementcachesize=statementcachesize)
+
+
 def connect(path: Path, *, write: bool) -> apsw.Connection:
     """Opens `path`; the writing connection creates it and sets what is fixed at creation."""
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if write else apsw.SQLITE_OPEN_READONLY
     with translated(path):
-        connection = apsw.Connection(str(path), flags=flags, statementcachesize=64)
+        connection = open_file(path, flags, statementcachesize=64)
         connection.set_busy_timeout(10_000)
         if write:
             connection.pragma("page_size", _PAGE_SIZE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -19,10 +18,12 @@ from service.http.routing import Direct, Loaded
 from service.http.schemas.base import Request as Strict
 from service.imports.catalogue_target import known, under
 from service.imports.rule import Stored
-from service.imports.sources.vectors import VectorFileError
+from service.imports.sources.rows import VectorFileError
 from service.imports.vector_import import import_vectors
+from service.owner import path_of, path_text
 from service.runtime import Runtime
 from service.sample.presence import give_way
+from service.text import readable
 
 
 def holder(request: Request) -> None:
@@ -71,7 +72,7 @@ async def snapshot(request: Request, runtime: Loaded) -> Response:
     """Writes a snapshot to a path of this machine."""
     holder(request)
     asked = await read_json(request, SnapshotRequest.read)
-    return await _done(runtime, lambda: upkeep.snapshot(runtime.catalogue, Path(asked.file), force=asked.force))
+    return await _done(runtime, lambda: upkeep.snapshot(runtime.catalogue, path_of(asked.file), force=asked.force))
 
 
 @router.post("/verify")
@@ -98,7 +99,7 @@ async def vectors(request: Request, runtime: Loaded) -> Response:
             files=("file", "ids"),
             fields=("collection", "foreign"),
         )
-        asked = VectorsRequest.read(sent.fields | {name: str(path) for name, path in sent.files.items()})
+        asked = VectorsRequest.read(sent.fields | {name: path_text(path) for name, path in sent.files.items()})
         return await _import_vectors(runtime, asked)
 
 
@@ -107,9 +108,9 @@ async def _import_vectors(runtime: Runtime, asked: VectorsRequest) -> Response:
         runtime,
         lambda: import_vectors(
             runtime.catalogue,
-            Path(asked.file),
+            path_of(asked.file),
             asked.collection,
-            ids=None if asked.ids is None else Path(asked.ids),
+            ids=None if asked.ids is None else path_of(asked.ids),
             foreign=asked.foreign,
             default=lambda: runtime.model.record,
         ),
@@ -157,6 +158,6 @@ async def _done(runtime: Runtime, work: Callable[[], dict[str, Any]]) -> Respons
     except (VectorFileError, StoreError, OSError) as error:
         problem = problem_of(error)
         if problem.slug != "internal":
-            raise
+            raise Problem(problem.slug, readable(problem.detail)) from error
         named = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-        raise Problem("invalid-request", named) from error
+        raise Problem("invalid-request", readable(named)) from error
