@@ -1,17 +1,20 @@
-"""Records ResNet50's `activations.json` from real photographs, once per network: `python -m benchmarks.activations`."""
+"""Records a backbone's `activations.json` from real photographs, once per network, before its golden embeddings.
+
+python -m benchmarks.activations efficientnet-lite2 WHEEL
+"""
 
 from __future__ import annotations
 
+import argparse
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 
-from models.backbones.resnet50 import activations, builder
-from models.build.build import build
+from models.backbones.activations import dumps
+from models.build.build import builder_of
 from models.pictures.image import decode
+from models.registry import BACKBONES
 from tests.harness import photographs
 
 # Some of everything a catalogue may hold; every other stranger is left for judging.
@@ -19,18 +22,21 @@ _SAMPLES = (("groceries", "catalogue", 100), ("clothing", "catalogue", 100), ("u
 
 
 def main() -> None:
-    model_dir = Path(sys.argv[1]) if len(sys.argv) > 1 else Path("data/models")
-    base = build(model_dir)
-    network = builder.recover(onnx.load(base.path), base.details, base.source)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=[name for name, each in BACKBONES.items() if each.package is not None])
+    parser.add_argument("weights", type=Path, help="its package, already fetched")
+    arguments = parser.parse_args()
+    backbone = BACKBONES[arguments.model]
+    builder = builder_of(backbone)
+    network = builder.read(arguments.weights, "")
     chosen = []
     for dataset, split, count in _SAMPLES:
         rows = photographs.split(dataset, split)
         random.Random(1).shuffle(rows)
         chosen += rows[:count]
-    pixels = np.stack([decode(photo.path.read_bytes(), preprocessing=base.preprocessing).pixels for photo in chosen])
-    target = Path(activations.__file__).with_name("activations.json")
-    target.write_bytes(activations.dumps(activations.record(network, pixels)))
-    print(f"{target}: {target.stat().st_size:,} bytes from {len(pixels)} photographs")
+    pixels = np.stack([decode(photo.read(), preprocessing=backbone.preprocessing).pixels for photo in chosen])
+    builder.TABLE.write_bytes(dumps(builder.record(network, pixels)))
+    print(f"{builder.TABLE}: {builder.TABLE.stat().st_size:,} bytes from {len(pixels)} photographs")
 
 
 if __name__ == "__main__":

@@ -112,6 +112,17 @@ def current(model_dir: Path, model: str, precision: str) -> str | None:
     return text
 
 
+def is_current(model_dir: Path, artefact: Artefact) -> bool:
+    """Whether new collections get it, where its model and precision are chosen."""
+    try:
+        named = current(model_dir, artefact.name, artefact.precision)
+    except ArtefactCorrupt:
+        return False
+    if named is None:
+        return artefact.manifest == model_dir / f"{artefact.name}-{artefact.precision}.json"
+    return named == artefact.fingerprint
+
+
 def pointer_path(model_dir: Path, model: str, precision: str) -> Path:
     """The file that names the fingerprint for new collections."""
     return model_dir / f"{model}-{precision}.current"

@@ -6,6 +6,8 @@ An artefact carries its golden embedding of that picture; a kernel that computes
 from __future__ import annotations
 
 import base64
+import json
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +34,11 @@ def golden_picture(side: int) -> npt.NDArray[np.uint8]:
     stripes = (row > 130) & (column < 100) & ((row + column) // 9 % 2 == 0)
     picture[stripes] = picture[stripes] // 4 + np.array([20, 60, 170])
     return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def stored(path: Path, precision: str) -> npt.NDArray[np.float32]:
+    """A backbone's golden embedding for its published weights: float32 (dim,). fp16 is measured against fp32's."""
+    return unpack(json.loads(path.read_text())["int8" if precision == "int8" else "fp32"])
 
 
 def pack(vector: npt.NDArray[np.float32]) -> str:

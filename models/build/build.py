@@ -24,6 +24,7 @@ import onnx
 
 from models import artefact, golden
 from models.artefact import Artefact
+from models.backbones.activations import Activations, stored
 from models.build.fetch import check_sha512, disk_message, fetch
 from models.errors import ArtefactCorrupt, ArtefactError, ArtefactMissing, WeightsUnavailable
 from models.registry import DEFAULT, PRECISIONS, Backbone, backbone
@@ -52,26 +53,42 @@ class Network(Protocol):
 
 
 class Builder(Protocol):
-    """What a backbone's module `builder` offers."""
+    """What a backbone's module `builder` offers; each takes the networks that its own `read` and `recover` give.
+
+    VERSION, RECIPE: name the float graphs and how int8 is made; another graph has another name. TABLE: the recorded
+    activations that int8 is built from. GOLDEN: golden embeddings of the published weights.
+    """
+
+    @property
+    def VERSION(self) -> str: ...
+
+    @property
+    def RECIPE(self) -> str: ...
+
+    @property
+    def TABLE(self) -> Path: ...
+
+    @property
+    def GOLDEN(self) -> Path: ...
 
     def read(self, path: Path, source: str) -> Network:
         """Out of its published file, whose hash was checked, or a user's own. Raises ArtefactError."""
         ...
 
-    def recover(self, model: onnx.ModelProto, details: Mapping[str, Any], source: str) -> Network:
+    def recover(self, model: onnx.ModelProto, details: Mapping[str, Any], source: str, /) -> Network:
         """The Network back out of its fp32 graph."""
         ...
 
-    def graph(self, network: Any, precision: str) -> onnx.ModelProto:
-        """Of a network that `read` or `recover` gave. Raises ArtefactError where it cannot be had in this precision."""
+    def build_graph(self, network: Any, *, half: bool) -> onnx.ModelProto:
+        """In float32, or with float16 convolutions."""
         ...
 
-    def recipe(self, precision: str) -> str:
-        """Names this way of building a precision; another graph has another name."""
+    def build_int8(self, network: Any, activations: Activations, /) -> onnx.ModelProto:
+        """In integers; `activations` recorded on this network."""
         ...
 
-    def stored_golden(self, precision: str) -> npt.NDArray[np.float32]:
-        """The published weights' embedding of the golden picture, float32 (dim,)."""
+    def record(self, network: Any, pixels: npt.NDArray[np.uint8]) -> Activations:
+        """Measures the activations on uint8 (n, side, side, 3) photographs."""
         ...
 
 
@@ -93,8 +110,8 @@ def build(
         raise ArtefactError(f"precision {precision!r} is unknown: use one of {', '.join(PRECISIONS)}")
     _sweep(model_dir)
     chosen, source = _source(model, weights)
-    builder = _builder(chosen)
-    recipe = f"{builder.recipe(precision)} {source} {chosen.preprocessing.identity} {golden.PICTURE}"
+    builder = builder_of(chosen)
+    recipe = f"{_way(builder, precision)} {source} {chosen.preprocessing.identity} {golden.PICTURE}"
     standing = _standing(model_dir, chosen, precision, recipe, progress)
     if standing is not None:
         return standing
@@ -134,8 +151,26 @@ def _source(model: str, weights: Path | None) -> tuple[Backbone, str]:
         raise WeightsUnavailable(f"cannot read {weights}: {error.strerror or error}") from error
 
 
-def _builder(chosen: Backbone) -> Builder:
+def builder_of(chosen: Backbone) -> Builder:
+    """Imports the backbone's builder."""
     return cast(Builder, importlib.import_module(chosen.builder))
+
+
+def graph_of(builder: Builder, network: Network, precision: str) -> onnx.ModelProto:
+    """Raises ArtefactError for int8 of weights whose activations are not recorded."""
+    if precision != "int8":
+        return builder.build_graph(network, half=precision == "fp16")
+    table, _ = stored(builder.TABLE)
+    if network.digest() != table.network:
+        raise ArtefactError(
+            "int8 needs recorded activations, and these weights have none: use --precision fp32 or fp16"
+        )
+    return builder.build_int8(network, table)
+
+
+def _way(builder: Builder, precision: str) -> str:
+    """Names how a precision is made of a network."""
+    return f"{builder.VERSION} {builder.RECIPE} {stored(builder.TABLE)[1]}" if precision == "int8" else builder.VERSION
 
 
 def _standing(model_dir: Path, chosen: Backbone, precision: str, recipe: str, progress: Progress) -> Artefact | None:
@@ -183,11 +218,11 @@ def _install(
     model_dir: Path, chosen: Backbone, precision: str, recipe: str, network: Network, builder: Builder
 ) -> Artefact:
     """Proves the graph on the golden picture, then writes graph, manifest and pointer."""
-    data = builder.graph(network, precision).SerializeToString(deterministic=True)
+    data = graph_of(builder, network, precision).SerializeToString(deterministic=True)
     name = f"{chosen.name}-{precision}"
     expected = found = golden_embedding(data, chosen.preprocessing)
     if chosen.package is not None:
-        expected = builder.stored_golden(precision)
+        expected = golden.stored(builder.GOLDEN, precision)
         golden.check(found, expected, precision, f"the new {name}")
     fingerprint = _fingerprint(chosen, precision, recipe, network)
     manifest: dict[str, Any] = {

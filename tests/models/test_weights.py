@@ -14,15 +14,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from models.backbones.convolution import BatchNorm, fold
 from models.backbones.resnet50.graph import build_graph
-from models.backbones.resnet50.weights import (
-    BatchNorm,
-    Network,
-    convolution_names,
-    fold,
-    read_tfjs,
-    read_torch,
-)
+from models.backbones.resnet50.weights import Network, convolution_names, read_tfjs, read_torch
 from models.build.fetch import fetch
 from models.embedder import INPUT, OUTPUT
 from models.errors import WeightsCorrupt, WeightsUnavailable

@@ -1,6 +1,6 @@
 """Published ResNet50 weights become one plain form: folded convolutions with biases, whatever file they came in.
 
-Batch norm is folded in float64 and rounded to float32 once, so the same file gives the same bits everywhere.
+The same file gives the same bits everywhere.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from models.backbones.convolution import BatchNorm, Convolution, Float64, fold
 from models.errors import WeightsCorrupt, WeightsUnavailable
-
-Float64 = npt.NDArray[np.float64]
-Float32 = npt.NDArray[np.float32]
 
 # Stage number → its blocks, as Keras names them: 3, 4, 6 and 3 of them make 50 layers.
 STAGES: Mapping[int, str] = {2: "abc", 3: "abcd", 4: "abcdef", 5: "abc"}
@@ -33,24 +30,6 @@ KERAS_EPSILON = 1e-3
 TORCH_MEAN_RGB = (0.485, 0.456, 0.406)
 TORCH_STD_RGB = (0.229, 0.224, 0.225)
 TORCH_EPSILON = 1e-5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Convolution:
-    """kernel: float32 (out, in, height, width); bias: float32 (out,). Batch norm is already inside."""
-
-    kernel: Float32
-    bias: Float32
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BatchNorm:
-    """Each float64 (out,)."""
-
-    gamma: Float64
-    beta: Float64
-    mean: Float64
-    variance: Float64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,14 +76,6 @@ def convolution_names() -> Iterator[str]:
                 yield f"res{stage}{block}_branch1"
             for part in "abc":
                 yield f"res{stage}{block}_branch2{part}"
-
-
-def fold(kernel: Float64, bias: Float64, norm: BatchNorm, epsilon: float) -> Convolution:
-    """Batch norm moved into the convolution before it: w·g, (b − mean)·g + beta with g = gamma ⁄ √(variance + ε)."""
-    gain = norm.gamma / np.sqrt(norm.variance + epsilon)
-    folded = (bias - norm.mean) * gain + norm.beta
-    scaled = np.ascontiguousarray(kernel * gain[:, None, None, None])
-    return Convolution(scaled.astype(np.float32), folded.astype(np.float32))
 
 
 def read_tfjs(tarball: Path, source: str) -> Network:
