@@ -1,6 +1,6 @@
 """How good the answers are: catalogue → queries of real photographs; a hit is an item of the query's label.
 
-    python -m benchmarks.retrieval [--precision fp32 --precision int8]
+    python -m benchmarks.retrieval [--model resnet50 --model efficientnet-lite2] [--precision fp32 --precision int8]
 
 R@1: share of queries whose nearest item is a hit.
 mAP: mean over queries of the average precision over the whole ranking.
@@ -24,6 +24,7 @@ from models import artefact
 from models.artefact import Artefact
 from models.pictures.image import decode
 from models.preprocessing import Preprocessing
+from models.registry import BACKBONES, PRECISIONS
 from models.runtimes.onnxruntime import OnnxEmbedder
 from service.settings import load_settings
 from tests.harness import photographs
@@ -33,7 +34,17 @@ Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
 DATASETS = ("groceries", "clothing")
-COLUMNS = ("set", "precision", "R@1", "mAP", "cosine to fp32, mean", "min", "refused of unrelated", "kept of genuine")
+COLUMNS = (
+    "model",
+    "set",
+    "precision",
+    "R@1",
+    "mAP",
+    "cosine to fp32, mean",
+    "min",
+    "refused of unrelated",
+    "kept of genuine",
+)
 BATCH = 16
 CORES = len(os.sched_getaffinity(0))
 
@@ -70,7 +81,7 @@ def quality(
 
 
 def measure(artefacts: Sequence[Artefact]) -> dict[str, dict[str, float]]:
-    """Figures by "set/precision" of one model; with fp32 first, the others are compared with it."""
+    """Figures by "model/set/precision" of one model; with fp32 first, the others are compared with it."""
     splits = [(name, split) for name in DATASETS for split in ("catalogue", "queries")] + [("unrelated", "images")]
     preprocessing = artefacts[0].preprocessing
     photos = {key: Decoded.read(photographs.split(*key), preprocessing) for key in splits}
@@ -93,7 +104,7 @@ def measure(artefacts: Sequence[Artefact]) -> dict[str, dict[str, float]]:
             if reference:
                 alike = np.concatenate([(reference[key] * vectors[key]).sum(axis=1) for key in (catalogue, queries)])
                 found |= {"cosine_mean": float(alike.mean()), "cosine_min": float(alike.min())}
-            figures[f"{name}/{built.precision}"] = found
+            figures[f"{built.name}/{name}/{built.precision}"] = found
     return figures
 
 
@@ -107,24 +118,31 @@ def decision(catalogue: Floats, genuine: Floats, strangers: Floats, threshold: f
 
 
 def as_row(name: str, found: Mapping[str, float]) -> list[Any]:
-    dataset, precision = name.split("/")
+    model, dataset, precision = name.split("/")
     quality = [found["recall_at_1"], found["mean_average_precision"]]
     alike = [f"{found[key]:.4f}" if key in found else "" for key in ("cosine_mean", "cosine_min")]
-    return [dataset, precision, *quality, *alike, found["unrelated_refused"], found["genuine_kept"]]
+    return [model, dataset, precision, *quality, *alike, found["unrelated_refused"], found["genuine_kept"]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--precision", action="append", help="only these; default: every built one")
-    chosen = parser.parse_args().precision
+    parser.add_argument("--model", action="append", help="only these; default: every built one")
+    arguments = parser.parse_args()
     settings, _ = load_settings()
-    built = [each for each in artefact.available(settings.models) if each.name == settings.model]
-    built = sorted(
-        (each for each in built if not chosen or each.precision in chosen), key=lambda each: each.precision != "fp32"
-    )
+    built = [
+        each
+        for each in artefact.available(settings.models)
+        if artefact.is_current(settings.models, each)
+        and each.precision in (arguments.precision or PRECISIONS)
+        and each.name in (arguments.model or BACKBONES)
+    ]
     if not built:
-        raise SystemExit(f"no model in {settings.models}: run `lookalike model build`")
-    figures = measure(built)
+        raise SystemExit(f"no such model in {settings.models}: run `lookalike model build`")
+    figures: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(each.name for each in built):
+        of_one = sorted((each for each in built if each.name == name), key=lambda each: each.precision != "fp32")
+        figures |= measure(of_one)
     rows = [as_row(*each) for each in figures.items()]
     title = "Retrieval: real photographs, catalogue → queries"
     note = (
