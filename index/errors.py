@@ -4,6 +4,7 @@ StoreError
 ├── NotFound
 │   ├── CollectionNotFound      no collection of that name
 │   ├── ItemNotFound            no such item, thumbnail or original
+│   │   └── ItemDamaged         its stored bytes do not match their checksum: it counts as gone until it is sent again
 │   └── RecordNotFound          no such record
 ├── Refused                     the caller's input
 │   ├── InvalidId               item id or collection name outside the allowed characters
@@ -15,7 +16,10 @@ StoreError
 ├── RecordConflict              the record has another version than the one expected
 ├── ModelMismatch               vectors of another model than the collection's
 ├── IndexNotReady               the search index is being rebuilt; try again
-├── StorageFull                 no space on the device; reads go on
+├── StorageError                the disk does not take the write; nothing of it was kept, reads go on
+│   ├── StorageFull             no space, or a quota or size limit is reached
+│   ├── StorageReadOnly         the file system is mounted read-only
+│   └── StorageFailed           the device reports an error; after a failed flush no write is taken until a restart
 ├── DirectoryLocked             another process owns the data directory (`pid` where known)
 ├── StoreCorrupt                stored bytes do not match their checksum, or the database is damaged
 ├── CacheUnusable               a cache file beside the store is no use; it is rebuilt from the store
@@ -41,6 +45,10 @@ class CollectionNotFound(NotFound):
 
 class ItemNotFound(NotFound):
     """No such item, or the item has no thumbnail, or no original is kept."""
+
+
+class ItemDamaged(ItemNotFound):
+    """What is stored of the item does not match its checksum. It is left out until it is uploaded again or deleted."""
 
 
 class RecordNotFound(NotFound):
@@ -95,8 +103,20 @@ class IndexNotReady(StoreError):
     """
 
 
-class StorageFull(StoreError):
-    """No space left on the device: nothing of the write was kept, reads go on."""
+class StorageError(StoreError):
+    """The disk does not take the write: nothing of it was kept, reads go on."""
+
+
+class StorageFull(StorageError):
+    """No space left on the device, or a quota or a limit of a file's size is reached."""
+
+
+class StorageReadOnly(StorageError):
+    """The file system is mounted read-only."""
+
+
+class StorageFailed(StorageError):
+    """The device reports an input or output error. After a failed flush no write is taken until a restart."""
 
 
 class DirectoryLocked(StoreError):

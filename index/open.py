@@ -8,24 +8,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from index.types import Catalogue, Progress, Snapshot
+from index.types import Catalogue, Progress, Snapshot, Unclaimed
 
 Engine = Literal["embedded"]
 
 
 def open_catalogue(
-    directory: Path, *, engine: Engine = "embedded", keep_originals: bool = True, indexes: bool = True
+    directory: Path,
+    *,
+    engine: Engine = "embedded",
+    keep_originals: bool = True,
+    indexes: bool = True,
+    unclaimed: Unclaimed = "refuse",
 ) -> Catalogue:
     """Takes the data directory for this process and loads its collections; an empty directory is a new catalogue.
 
     keep_originals: uploaded bytes are kept by sha256. indexes: False for work that never searches (snapshots,
-    imports): searching then raises IndexNotReady. Raises DirectoryLocked, StoreCorrupt, SchemaTooNew, StorageFull.
+    imports): searching then raises IndexNotReady. unclaimed: what originals without an item mean, see
+    `Catalogue.unclaimed`. Raises DirectoryLocked, StoreCorrupt, SchemaTooNew,
+    StorageError.
     """
     match engine:
         case "embedded":
             from index.embedded.catalogue import EmbeddedCatalogue
 
-            return EmbeddedCatalogue.open(directory, keep_originals=keep_originals, indexes=indexes)
+            return EmbeddedCatalogue.open(
+                directory, keep_originals=keep_originals, indexes=indexes, unclaimed=unclaimed
+            )
 
 
 def restore(
@@ -33,7 +42,7 @@ def restore(
 ) -> Snapshot:
     """Puts a snapshot's catalogue into a directory that nobody uses. Without `force` there must be none yet.
 
-    Everything is checked first. Raises StoreCorrupt, SnapshotExists, DirectoryLocked, StorageFull.
+    Everything is checked first. Raises StoreCorrupt, SnapshotExists, DirectoryLocked, StorageError.
     """
     match engine:
         case "embedded":
@@ -43,9 +52,9 @@ def restore(
 
 
 def exists(directory: Path, *, engine: Engine = "embedded") -> bool:
-    """Whether the directory holds a catalogue."""
+    """Whether the directory holds a catalogue, or what is left of one."""
     match engine:
         case "embedded":
-            from index.embedded.store import database
+            from index.embedded.store import opening
 
-            return (directory / database.NAME).is_file()
+            return opening.exists(directory)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from index.filters import Filter
 Vector = npt.NDArray[np.float32]
 Metadata = Mapping[str, Any]
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
+# What opening does where originals are kept that no item refers to: it refuses, opens all the same, or also makes a
+# lost database anew, so that items can be made of them.
+Unclaimed = Literal["refuse", "report", "adopt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,8 +353,15 @@ class Collection(Protocol):
         """Raises ItemNotFound."""
         ...
 
+    def whole(self, ids: Sequence[str], *, originals: bool = False) -> dict[str, Item]:
+        """Of these ids, the items of which every stored byte matches its checksum; others have to be written anew.
+
+        originals: whether the kept uploads are read too, instead of looked at.
+        """
+        ...
+
     def vectors(self, ids: Sequence[str]) -> Vector:
-        """float32 (n, dim), unit rows, in the order asked. Raises ItemNotFound."""
+        """float32 (n, dim), unit rows, in the order asked. Raises ItemNotFound, ItemDamaged."""
         ...
 
     def thumbnail(self, id: str) -> bytes:
@@ -427,10 +437,18 @@ class Catalogue(Protocol):
         """The uploaded bytes. Raises ItemNotFound where none are kept, StoreCorrupt where they are damaged."""
         ...
 
+    def unclaimed(self) -> list[str]:
+        """The sha256 of kept originals that no item refers to, to make items of."""
+        ...
+
+    def leave(self, hashes: Iterable[str]) -> None:
+        """These originals stay unclaimed, and are no damage from now on."""
+        ...
+
     def snapshot(self, file: Path, *, force: bool = False, progress: Progress | None = None) -> Snapshot:
         """Writes one file that `index.open.restore` takes, while reads and writes go on.
 
-        Raises SnapshotExists, StorageFull, StoreCorrupt.
+        Raises SnapshotExists, StorageError, StoreCorrupt, OSError.
         """
         ...
 

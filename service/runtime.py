@@ -7,7 +7,7 @@ import threading
 
 from index.errors import CollectionNotFound
 from index.open import open_catalogue
-from index.types import Catalogue, Collection
+from index.types import Catalogue, Collection, Unclaimed
 from models.runtimes.onnxruntime import BUCKETS
 from service.embedding.batcher import Batcher
 from service.embedding.cores import usable_cores
@@ -50,14 +50,16 @@ class Runtime:
         self._scraping = threading.Lock()
 
     @classmethod
-    async def open(cls, settings: Settings) -> Runtime:
-        """Takes the data directory, loads the model, starts the decoders.
+    async def open(cls, settings: Settings, *, unclaimed: Unclaimed = "refuse") -> Runtime:
+        """Takes the data directory, loads the model, starts the decoders. unclaimed: as of `open_catalogue`.
 
         Raises DirectoryLocked, StoreCorrupt, StorageFull, ArtefactMissing, ArtefactCorrupt, DeviceUnavailable.
         """
         cores = settings.threads or usable_cores()
         # The lock first: a second server is refused at once, and not after it has loaded a model.
-        catalogue = await asyncio.to_thread(open_catalogue, settings.data_dir, keep_originals=settings.keep_originals)
+        catalogue = await asyncio.to_thread(
+            open_catalogue, settings.data_dir, keep_originals=settings.keep_originals, unclaimed=unclaimed
+        )
         runtime = None
         try:
             networks = await asyncio.to_thread(Networks, settings, cores)

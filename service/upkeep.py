@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from index.errors import StoreCorrupt
 from index.types import Catalogue, Progress
 from service.text import readable
 
@@ -25,6 +26,9 @@ def snapshot(catalogue: Catalogue, file: Path, *, force: bool, progress: Progres
 def verify(catalogue: Catalogue) -> dict[str, Any]:
     """Checks everything; `findings` is empty when all is well."""
     began = time.monotonic()
-    items = sum(info.count for info in catalogue.infos())
+    try:
+        items = sum(info.count for info in catalogue.infos())
+    except StoreCorrupt:
+        items = 0  # what is wrong comes with the findings
     findings = [asdict(each) for each in catalogue.verify()]
     return {"items": items, "findings": findings, "seconds": round(time.monotonic() - began, 3)}

@@ -61,7 +61,7 @@ ROOMS: dict[str, set[str]] = {
     "service.setting_values": {"service.text"},
     "service.strict_json": set(),
     "service.text": set(),
-    "service.upkeep": {"index.types", "service.text"},
+    "service.upkeep": {"index.errors", "index.types", "service.text"},
     "service.threads": {"index.errors", "service.metrics"},
     "service.embedding": {"models", "index.types", "index.errors", *LEAVES},
     "service.search": {"index", "service.embedding", *LEAVES},

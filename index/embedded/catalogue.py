@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,18 +16,17 @@ from index.embedded.collection import EmbeddedCollection
 from index.embedded.failpoints import Failpoints, NoFailpoints
 from index.embedded.live.live import LiveIndex
 from index.embedded.live.policy import Policy
-from index.embedded.store import backup, collections, database, items
+from index.embedded.store import backup, collections, database, opening, references, writes
 from index.embedded.store.collections import Head
 from index.embedded.store.encoding import check_name
 from index.embedded.store.lock import DirectoryLock
-from index.embedded.store.migrations import migrate
 from index.embedded.store.originals import Originals
 from index.embedded.store.records import CATALOGUE, StoredRecords
 from index.embedded.store.store import Store
 from index.embedded.store.writer import Writer
 from index.embedded.verify import verify
 from index.errors import CollectionNotFound, StoreClosed
-from index.types import CollectionInfo, Finding, Progress, Snapshot
+from index.types import CollectionInfo, Finding, Progress, Snapshot, Unclaimed
 
 _log = logging.getLogger("lookalike.index")
 _PURGE = 1_000  # items per transaction when a dropped collection is taken apart behind the scenes
@@ -59,14 +58,16 @@ class EmbeddedCatalogue:
         *,
         keep_originals: bool = True,
         indexes: bool = True,
+        unclaimed: Unclaimed = "refuse",
         policy: Policy | None = None,
         failpoints: Failpoints | None = None,
     ) -> EmbeddedCatalogue:
         """Takes the directory's lock, creates or migrates the database, loads the collections.
 
         keep_originals: store uploaded bytes by sha256. indexes: False for work that never searches (snapshots,
-        imports): search indexes are neither loaded nor built, and searching raises IndexNotReady. policy: when search
-        indexes are built, merged, saved. Raises DirectoryLocked, StoreCorrupt, SchemaTooNew, StorageFull.
+        imports): search indexes are neither loaded nor built, and searching raises IndexNotReady. unclaimed: what
+        originals mean that the database does not know. policy: when search indexes are built, merged, saved.
+        Raises DirectoryLocked, StoreCorrupt, SchemaTooNew, StorageError.
         """
         failpoints = failpoints or NoFailpoints()
         directory = directory.resolve()
@@ -75,9 +76,9 @@ class EmbeddedCatalogue:
             directory.mkdir(parents=True, exist_ok=True)
             lock = DirectoryLock(directory)
             undo.callback(lock.release)
-            connection = database.connect(path, write=True)
+            opening.prepare(directory)
+            connection = opening.connect(directory, unclaimed)
             undo.callback(connection.close, True)
-            migrate(connection, path)
             originals = Originals(directory, failpoints)
             writer = Writer(connection, path, failpoints)
             undo.callback(writer.close)
@@ -92,6 +93,9 @@ class EmbeddedCatalogue:
                 keep_originals=keep_originals,
                 failpoints=failpoints,
             )
+            originals.recover(store.referred)
+            if unclaimed == "refuse":
+                opening.check(store)
             catalogue = cls(lock, store, policy or Policy(), indexes=indexes)
             undo.pop_all()
         return catalogue
@@ -174,13 +178,25 @@ class EmbeddedCatalogue:
         """The uploaded bytes. Raises ItemNotFound, StoreCorrupt."""
         return self._store.originals.read(sha256)
 
+    def unclaimed(self) -> list[str]:
+        """As `Catalogue.unclaimed`."""
+        with self._store.readers.connection() as connection:
+            known = set(references.originals(connection))
+        found = sorted({sha256 for names in self._store.originals.stored() for sha256 in names} - known)
+        return [sha256 for sha256 in found if not self._store.originals.busy(sha256)]
+
+    def leave(self, hashes: Iterable[str]) -> None:
+        """As `Catalogue.leave`."""
+        left = list(hashes)
+        self._store.writer.call(lambda connection: references.accept(connection, left))
+
     def snapshot(self, file: Path, *, force: bool = False, progress: Progress | None = None) -> Snapshot:
         """Writes one file that `restore` takes, while reads and writes go on. progress: bytes done, bytes in all.
 
         Raises SnapshotExists, StorageFull, StoreCorrupt.
         """
         made = backup.create(self._store.path, self._store.originals, file, force=force, progress=progress)
-        self._sweep()  # what lost its last item meanwhile was kept
+        self._store.release()  # what lost its last item meanwhile was kept
         return made
 
     def verify(self) -> Iterator[Finding]:
@@ -202,12 +218,13 @@ class EmbeddedCatalogue:
         self._lock.release()
 
     def _keep(self) -> None:
-        """What may wait:
-
-        sweeping originals a crash left behind, taking dropped collections apart, giving space back.
+        """What may wait: removing originals that were let go, checking the rows of large collections, taking dropped
+        ones apart, giving space back.
         """
         with contextlib.suppress(StoreClosed):
-            self._guarded(self._sweep)
+            self._guarded(self._store.release)
+            for collection in list(self._collections.values()):
+                self._guarded(partial(collection.check, self._closing))
             while not self._closing.is_set():
                 self._work.clear()
                 self._guarded(self._purge)
@@ -224,20 +241,13 @@ class EmbeddedCatalogue:
         except Exception:  # noqa: BLE001 - logged; the next round tries again
             _log.exception("work behind the scenes failed; it is tried again later")
 
-    def _sweep(self) -> None:
-        for names in self._store.originals.stored():
-            if self._closing.is_set():
-                return
-            with self._store.readers.connection() as connection:
-                orphans = {sha256 for sha256 in names if not items.referred(connection, sha256)}
-            self._store.release(orphans)
-
     def _purge(self) -> None:
         with self._store.readers.connection() as connection:
             more = collections.dropped(connection)
         while more and not self._closing.is_set():
-            more, hashes = self._store.writer.call(lambda connection: collections.purge(connection, _PURGE))
-            self._store.release(hashes)
+            more, released = self._store.writer.call(lambda connection: writes.purge(connection, _PURGE))
+            if released:
+                self._store.release()
 
     def _vacuum(self) -> None:
         with self._store.readers.connection() as connection:

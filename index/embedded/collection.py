@@ -8,24 +8,24 @@ asks again: a reader sees an item's old or its new state, never neither.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 import apsw
 import numpy as np
 
-from index.embedded.filters.column import bitmap
-from index.embedded.filters.fields import Fields
+from index.embedded.bound import Bound
 from index.embedded.live import neighbours
 from index.embedded.live.live import LiveIndex
 from index.embedded.live.policy import Policy
-from index.embedded.live.searcher import Moved, Searcher, same_file
-from index.embedded.store import bulk_insert, collections, items
+from index.embedded.live.searcher import Moved, RowsDamaged, Searcher, same_file
+from index.embedded.store import bulk_insert, collections, items, writes
 from index.embedded.store.bulk_insert import Batch
 from index.embedded.store.collections import Head
 from index.embedded.store.encoding import (
@@ -38,18 +38,19 @@ from index.embedded.store.encoding import (
     unit,
     unit_query,
 )
-from index.embedded.store.items import Change
 from index.embedded.store.records import StoredRecords
+from index.embedded.store.rows import Broken, Row
 from index.embedded.store.store import Store
-from index.embedded.store.vectors import StoredVectors, damaged, sound, stack
+from index.embedded.store.vectors import sound, stack
+from index.embedded.store.writes import Change
 from index.errors import (
     CollectionNotFound,
     IndexNotReady,
     ItemNotFound,
     ModelMismatch,
     RecordNotFound,
+    StorageFailed,
     StoreCorrupt,
-    StoreError,
 )
 from index.filters import Filter, is_number
 from index.types import CollectionInfo, Entry, Imported, Item, Metadata, Nearest, Page, SearchResult, Vector, Written
@@ -57,18 +58,9 @@ from index.types import CollectionInfo, Entry, Imported, Item, Metadata, Nearest
 _THRESHOLD = ("threshold", "manual")  # kind and name of the record
 T = TypeVar("T")
 _BATCH = 4_096  # vectors per transaction of a bulk import
+_PAUSE = 0.05  # seconds between slices of a check beside the serving
 _TRIES = 4  # searches beside writes, before one is put between them
 _DELETE = 5_000  # items per transaction when a filter deletes many, so that other writes get through
-
-
-@dataclass(slots=True)
-class Bound:
-    """What a collection's name stands for now; replaced as a whole when the collection is emptied or rebound."""
-
-    head: Head
-    threshold: float | None
-    index: LiveIndex
-    fields: Fields
 
 
 class EmbeddedCollection:
@@ -83,7 +75,7 @@ class EmbeddedCollection:
         self._records = StoredRecords(
             store.writer, store.readers, lambda connection: self._row(connection).id, self._reread_threshold
         )
-        self._state = self._load(head)
+        self._state = self._bind(head)
 
     @property
     def _bound(self) -> Bound:
@@ -139,7 +131,7 @@ class EmbeddedCollection:
             indexing=bound.index.indexing,
             bytes=head.bytes,
             created_at=head.created_at,
-            index=replace(bound.index.detail, filter_bytes=bound.fields.nbytes),
+            index=replace(bound.index.detail, filter_bytes=bound.fields.nbytes, damaged=bound.damaged),
         )
 
     def set_score_threshold(self, threshold: float | None) -> None:
@@ -156,7 +148,7 @@ class EmbeddedCollection:
         self._check_model(fingerprint)
         if not entries:
             return []
-        prepared = items.prepare(entries, head.dim)
+        prepared = writes.prepare(entries, head.dim)
         files = [
             (entry.media.sha256, entry.original)
             for entry in entries
@@ -165,14 +157,17 @@ class EmbeddedCollection:
 
         def run(connection: apsw.Connection) -> tuple[Change, list[Written]]:
             self._row(connection)
-            return items.put(connection, head, prepared, time.time())
+            return writes.put(connection, head, prepared, time.time())
 
         try:
-            with self._store.originals.held(files):
+            with self._store.originals.held(files, self._store.referred):
                 return self._store.writer.call(run, lambda result: self._apply(result[0]))[1]
-        except StoreError:
-            self._store.release({sha256 for sha256, _ in files})
+        except StorageFailed as error:
+            self._store.writer.stop(error)
             raise
+        finally:
+            if files and self._store.originals.take_deferred():
+                self._store.release()
 
     def import_vectors(
         self, ids: Sequence[str], vectors: Vector, metadata: Sequence[Metadata] | None = None, *, fingerprint: str
@@ -201,12 +196,12 @@ class EmbeddedCollection:
 
     def replace_metadata(self, id: str, metadata: Metadata, *, sha256: str) -> Item:
         """As `Collection.replace_metadata`. Raises InvalidMetadata."""
-        text = encode_metadata(metadata)
+        encoded = encode_metadata(metadata)
 
-        def replaced(item: Item) -> str:
+        def replaced(item: Item) -> tuple[Metadata, str]:
             if item.media is None or item.media.sha256 != sha256:
                 raise ItemNotFound(f"item {id!r} in collection {self._name!r} has another picture now")
-            return text
+            return encoded
 
         return self._rewrite(id, replaced)
 
@@ -216,7 +211,7 @@ class EmbeddedCollection:
 
         def run(connection: apsw.Connection) -> Change:
             head = self._row(connection)
-            return items.remove(connection, head, list(items.rows_by_id(connection, head.id, wanted).values()))
+            return writes.remove(connection, head, list(items.rows_by_id(connection, head.id, wanted).values()))
 
         return len(self._store.writer.call(run, self._apply).removed)
 
@@ -232,7 +227,8 @@ class EmbeddedCollection:
                 if head.id != bound.head.id:
                     return Change(head.id)  # emptied meanwhile
                 rows = items.rows_by_key(connection, head.id, keys).values()
-                return items.remove(connection, head, [row for row in rows if filter.accepts(row.item.metadata)])
+                passing = [row for row in rows if isinstance(row, Row) and filter.accepts(row.item.metadata)]
+                return writes.remove(connection, head, passing)
 
             deleted += len(self._store.writer.call(run, self._apply).removed)
         return deleted
@@ -242,15 +238,24 @@ class EmbeddedCollection:
         with self._store.readers.connection() as connection:
             return items.row_by_id(connection, self._bound.head.id, self._name, id).item
 
+    def whole(self, ids: Sequence[str], *, originals: bool = False) -> dict[str, Item]:
+        """As `Collection.whole`."""
+        head, found = self._bound.head, {}
+        with self._store.readers.connection() as connection:
+            for id, row in items.rows_by_id(connection, head.id, ids).items():
+                if isinstance(row, Row) and self._is_whole(connection, head, row, originals=originals):
+                    found[id] = row.item
+        return found
+
     def vectors(self, ids: Sequence[str]) -> Vector:
-        """As `Collection.vectors`. Raises StoreCorrupt where a stored vector does not match its checksum."""
+        """As `Collection.vectors`."""
         head = self._bound.head
         out = np.empty((len(ids), head.dim), np.float32)
         with self._store.readers.connection() as connection:
             for position, id in enumerate(ids):
                 crc, data = items.vector_by_id(connection, head.id, self._name, id)
                 if not sound(crc, data, head.dim):
-                    raise damaged(id, self._name)
+                    raise items.damaged(id, self._name)
                 out[position] = np.frombuffer(data, stored_type(head.dim))
         return unit(out, head.dim)
 
@@ -266,17 +271,21 @@ class EmbeddedCollection:
         after = "" if cursor is None else decode_cursor(cursor, check_id)
         with self._store.readers.connection() as connection, connection:  # one moment for both statements
             keys: list[int] = []
+            ids: list[str] = []
             ordered = items.in_id_order(connection, bound.head.id, after)
-            for _, key in ordered:
+            for id, key in ordered:
                 if passing is None or key in passing:
                     keys.append(key)
+                    ids.append(id)
                     if len(keys) > limit:
                         break
             ordered.close()
             rows = items.rows_by_key(connection, bound.head.id, keys)
-        page = [rows[key].item for key in keys[:limit] if key in rows]
-        more = len(keys) > limit and page
-        return Page(page, encode_cursor(page[-1].id) if more else None)
+        last = keys[:limit][-1:]
+        names = dict(zip(keys, ids, strict=True))
+        bound.leave_out(key for key, row in rows.items() if isinstance(row, Broken))
+        page = [row.item for row in (rows.get(key) for key in keys[:limit]) if isinstance(row, Row)]
+        return Page(page, encode_cursor(names[last[0]]) if len(keys) > limit and last else None)
 
     def count(self, filter: Filter | None = None) -> int:
         """Items, or those that pass."""
@@ -299,12 +308,18 @@ class EmbeddedCollection:
         """As `Collection.search`. Raises IndexNotReady."""
         excluded = frozenset(exclude)
 
-        def run() -> SearchResult:
+        def run(settled: bool) -> SearchResult:
             bound = self._bound
+            bound.follow()
             query = unit_query(vector, bound.head.dim)
             matching = None if filter is None or filter.empty else bound.fields.matching(filter)
             same = {} if sha256 is None else same_file(self._store, bound.head.id, bound.fields, sha256, matching)
-            searcher = Searcher(self._store, bound.head.id, bound.index, bound.fields, query, excluded, same)
+            searcher = Searcher(
+                *(self._store, bound.head.id, bound.index, bound.fields, query, excluded),
+                same=same,
+                leave_out=bound.broken,
+                settled=settled,
+            )
             return searcher.run(limit, offset, min_score=min_score, matching=matching, group_by=group_by)
 
         return self._settled(run)
@@ -312,29 +327,42 @@ class EmbeddedCollection:
     def nearest(self, vectors: Vector, limit: int = 10) -> list[Nearest]:
         """As `Collection.nearest`. Raises IndexNotReady."""
 
-        def run() -> list[Nearest]:
+        def run(settled: bool) -> list[Nearest]:
             bound = self._bound
+            bound.follow()
             queries = unit(vectors, bound.head.dim)
-            return neighbours.nearest(self._store, bound.head.id, bound.index, queries, limit)
+            return neighbours.nearest(self._store, bound.head.id, bound.index, queries, limit, bound.broken)
 
         return self._settled(run)
 
-    def _settled(self, run: Callable[[], T]) -> T:
-        """What a search finds, asked again where it met a change."""
+    def _settled(self, run: Callable[[bool], T]) -> T:
+        """What a search finds, asked again where it met a change or a damaged row. run: is told when nothing moves."""
         for _ in range(_TRIES):
             try:
-                return run()
+                return run(False)
             except Moved:
                 self._store.writer.settle()
+            except RowsDamaged as met:
+                self._bound.leave_out(met.keys)
+                return self._settled(run)
             except CollectionNotFound:  # its index was thrown away meanwhile: emptied, it has another one by now
                 if self._gone:
                     raise
         # Changed faster than it can be read: between two commits of the writer, store and index are of one moment.
         try:
-            return self._store.writer.call(lambda _: run())
+            return self._store.writer.call(lambda _: run(True))
         except Moved:
             error = IndexNotReady(f"the search index of {self._name!r} holds items that the store does not have")
             raise self._bound.index.distrust(error) from None
+        except RowsDamaged as met:
+            self._bound.leave_out(met.keys)
+            return self._settled(run)
+
+    def check(self, stop: threading.Event) -> None:
+        """Reads every row of a large collection, a tenth of the time, and leaves out what is damaged."""
+        bound = self._state
+        if bound.large and self._indexes:
+            bound.check(partial(stop.wait, _PAUSE))
 
     def close(self) -> None:
         """Ends the work behind the scenes and saves the search index; the catalogue closes the store after."""
@@ -342,7 +370,7 @@ class EmbeddedCollection:
 
     def rebind(self, head: Head) -> LiveIndex:
         """The name stands for another row from now on; in the writer thread. Returns the index nobody uses any more."""
-        old, self._state = self._state.index, self._load(head)
+        old, self._state = self._state.index, self._bind(head)
         return old
 
     def dropped(self, gone: bool) -> None:
@@ -377,16 +405,32 @@ class EmbeddedCollection:
                 "use another collection, or empty this one"
             )
 
-    def _rewrite(self, id: str, text: Callable[[Item], str]) -> Item:
+    def _rewrite(self, id: str, encoded: Callable[[Item], tuple[Metadata, str]]) -> Item:
         def run(connection: apsw.Connection) -> tuple[Change, Item]:
             head = self._row(connection)
             row = items.row_by_id(connection, head.id, self._name, id)
-            new = text(row.item)
-            if new == row.metadata:
+            metadata, text = encoded(row.item)
+            if text == row.metadata:
                 return Change(head.id), row.item
-            return items.patch(connection, head, row, new, time.time())
+            return writes.patch(connection, head, row, metadata, text, time.time())
 
         return self._store.writer.call(run, lambda result: self._apply(result[0]))[1]
+
+    def _is_whole(self, connection: apsw.Connection, head: Head, row: Row, *, originals: bool) -> bool:
+        try:
+            crc, data = items.vector_by_id(connection, head.id, self._name, row.item.id)
+            if not sound(crc, data, head.dim):
+                return False
+            if row.thumbnail_crc is not None:
+                items.thumbnail_by_id(connection, head.id, self._name, row.item.id)
+            if row.item.media is not None and self._store.keep_originals:
+                if originals:
+                    self._store.originals.read(row.item.media.sha256)
+                elif not self._store.originals.has(row.item.media.sha256, row.item.media.bytes):
+                    return False
+        except (ItemNotFound, StoreCorrupt, OSError):
+            return False
+        return True
 
     def _insert(self, head: Head, batch: Batch, connection: apsw.Connection) -> tuple[list[Change], Imported]:
         self._row(connection)
@@ -409,11 +453,10 @@ class EmbeddedCollection:
                 bound.index.apply(added, vectors, change.ids, removed, change.seq)
         except Exception as error:  # noqa: BLE001 - whatever it was, the store is right and the rest is made from it again
             bound.index.distrust(error)
-            bound.fields.reset(bitmap(bound.index.source.keys()))
-        self._store.release(change.orphans)
+            bound.reset()
+        bound.heal(change.removed)
+        if change.released:
+            self._store.release()
 
-    def _load(self, head: Head) -> Bound:
-        source = StoredVectors(self._store, head)
-        directory = self._store.directory / "index" / str(head.id)
-        index = LiveIndex(source, directory, self._policy, self._store.failpoints, load=self._indexes)
-        return Bound(head, self._threshold(), index, Fields(bitmap(index.keys()), source.metadata))
+    def _bind(self, head: Head) -> Bound:
+        return Bound.load(self._store, head, self._threshold(), self._policy, indexes=self._indexes)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from service.cli import import_, model, search, serve, upkeep
+from service.cli import adopt, import_, model, search, serve, upkeep
 from service.cli.options import INTERRUPTED, Command, Group
 
 # Errors that are told as they are, by full name: naming a class must not cost importing its module.
@@ -44,6 +44,7 @@ app.command(cls=Command)(serve.serve)
 app.command("import", cls=Command)(import_.import_)
 app.command(cls=Command)(search.search)
 app.command(cls=Command)(upkeep.verify)
+app.command(cls=Command)(adopt.adopt)
 app.add_typer(upkeep.app, name="snapshot")
 app.add_typer(model.app, name="model")
 

@@ -14,7 +14,7 @@ from service.owner import path_text
 from service.text import one_line, readable
 
 if TYPE_CHECKING:
-    from index.types import Catalogue
+    from index.types import Catalogue, Unclaimed
     from service.settings import Settings
 
 app = typer.Typer(help="Back a catalogue up into one file, and bring it back.", no_args_is_help=True, cls=Group)
@@ -29,10 +29,12 @@ def whole(
     body: dict[str, Any],
     *,
     create: bool = False,
+    unclaimed: Unclaimed = "refuse",
 ) -> dict[str, Any]:
     """Work on a whole catalogue: `here` on the opened directory, or a POST to the server that owns it.
 
-    create: an empty catalogue is made where there is none. Raises OSError, StoreError, OwnerError, RequestFailed.
+    create: an empty catalogue is made where there is none; unclaimed: as of `open_catalogue`. Raises OSError,
+    StoreError, OwnerError, RequestFailed.
     """
     from index.errors import DirectoryLocked
     from index.open import open_catalogue
@@ -41,7 +43,9 @@ def whole(
     if not create:
         must_exist(settings)
     try:
-        catalogue = open_catalogue(settings.data_dir, keep_originals=settings.keep_originals, indexes=False)
+        catalogue = open_catalogue(
+            settings.data_dir, keep_originals=settings.keep_originals, indexes=False, unclaimed=unclaimed
+        )
     except DirectoryLocked as locked:
         return dict(run_async(ask_owner(settings, locked, path, body)))
     try:
@@ -62,7 +66,7 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
     from service import upkeep
 
     with err().status("reading everything"):
-        report = whole(settings, upkeep.verify, "/admin/verify", {})
+        report = whole(settings, upkeep.verify, "/admin/verify", {}, unclaimed="report")
     if json:
         print_json(report)
     else:

@@ -77,6 +77,8 @@ SLUGS: dict[type[Exception], str] = {
     store.ModelMismatch: "model-mismatch",
     store.IndexNotReady: "not-ready",
     store.StorageFull: "storage-full",
+    store.StorageReadOnly: "storage-read-only",
+    store.StorageError: "storage-failed",
     store.DirectoryLocked: "internal",
     store.StoreCorrupt: "internal",
     store.CacheUnusable: "internal",

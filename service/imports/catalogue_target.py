@@ -80,10 +80,12 @@ class CatalogueTarget:
 
 def known(collection: Collection, ids: Sequence[str]) -> dict[str, Stored]:
     """What a collection holds under these ids, by id; those without an item are left out. Blocks."""
-    found: dict[str, Stored] = {}
+    found = {id: stored_of(item) for id, item in collection.whole(ids).items()}
     for id in ids:
-        with contextlib.suppress(ItemNotFound):
-            found[id] = stored_of(collection.get(id))
+        if id not in found:
+            # Damaged on disk: the metadata is kept, the picture counts as another one and is written anew.
+            with contextlib.suppress(ItemNotFound):
+                found[id] = Stored(None, collection.get(id).metadata)
     return found
 
 

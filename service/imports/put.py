@@ -9,7 +9,7 @@ import orjson
 
 from index.errors import ItemNotFound
 from index.limits import MAX_METADATA
-from index.types import Collection, Entry, Item, Written
+from index.types import Collection, Entry, Written
 from service import strict_json
 from service.embedding.pipeline import Pipeline, digest
 from service.errors import InvalidRequest
@@ -58,8 +58,9 @@ async def put_item(
     Raises ImageError, EmbeddingInvalid, ModelMismatch, Unavailable, StorageFull.
     """
     sha256 = await digest(data)
-    item = await threads.read(_item, collection, id)
-    if item is not None:
+    whole = await threads.read(collection.whole, [id], originals=True)
+    if id in whole:
+        item = whole[id]
         action = upsert(stored_of(item), sha256, metadata).action
         if action is Action.KEEP:
             return Written(item, created=False, changed=False)
@@ -75,10 +76,3 @@ async def put_item(
     with metrics.stage("write"):
         (written,) = await threads.write(collection.upsert, [entry], fingerprint=collection.fingerprint)
     return written
-
-
-def _item(collection: Collection, id: str) -> Item | None:
-    try:
-        return collection.get(id)
-    except ItemNotFound:
-        return None

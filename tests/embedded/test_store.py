@@ -16,7 +16,7 @@ import pytest
 
 from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.failpoints import Failpoints
-from index.errors import DirectoryLocked, SchemaTooNew, StorageFull, StoreCorrupt
+from index.errors import DirectoryLocked, ItemDamaged, SchemaTooNew, StorageFull, StoreCorrupt
 from index.types import Entry
 from tests.harness.catalogues import MODEL, default, entry, originals, put, vector
 
@@ -172,7 +172,7 @@ def test_damaged_vector_is_not_served(tmp_path: Path) -> None:
     collection = default(catalogue)
     assert collection.ready
     assert [match.item.id for match in collection.search(vector(2)).matches] == ["good"]
-    with pytest.raises(StoreCorrupt, match="'bad'"):
+    with pytest.raises(ItemDamaged, match="'bad'"):
         collection.vectors(["good", "bad"])
     put(collection, entry("bad", 2))
     assert collection.search(vector(2), limit=1).matches[0].item.id == "bad"

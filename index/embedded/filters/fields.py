@@ -15,13 +15,13 @@ from typing import Any
 from pyroaring import BitMap
 
 from index.embedded.filters.column import Column, bitmap_bytes
-from index.embedded.store.encoding import decode_metadata
 from index.filters import Condition, Filter, Match, Scalar, token
 
 _COLUMNS = 64  # metadata keys held at once; the one unused for longest goes
 _FILTERS = 32
 _FOLLOWED = 256  # changed items per write up to which remembered filters are updated instead of forgotten
-Scan = Callable[[], Iterable[tuple[int, Mapping[str, Any]]]]
+Metadata = Mapping[str, Any]
+Scan = Callable[[], Iterable[tuple[int, Metadata]]]
 
 
 class Matching:
@@ -46,7 +46,7 @@ class _Reading:
 
     def __init__(self, key: str) -> None:
         self.column = Column(key)
-        self.changes: list[tuple[int, Mapping[str, Any]]] = []
+        self.changes: list[tuple[int, Metadata]] = []
         self.done = threading.Event()
 
 
@@ -71,17 +71,16 @@ class Fields:
             filters = sum(bitmap_bytes(known.keys) for known in self._filters.values())
             return filters + sum(column.nbytes for column in self._columns.values())
 
-    def apply(self, metadata: Mapping[int, str], added: Iterable[int], removed: Iterable[int]) -> None:
-        """Follows a committed change. metadata: JSON text by key, of new items and of those whose metadata changed."""
+    def apply(self, metadata: Mapping[int, Metadata], added: Iterable[int], removed: Iterable[int]) -> None:
+        """Follows a committed change. metadata: by key, of new items and of those whose metadata changed."""
         gone = BitMap(removed)
         with self._lock:
             if self._columns or self._reading:
-                for key, text in metadata.items():
-                    decoded = decode_metadata(text)
+                for key, new in metadata.items():
                     for column in self._columns.values():
-                        column.set(key, decoded)
+                        column.set(key, new)
                     for reading in self._reading.values():
-                        reading.changes.append((key, decoded))
+                        reading.changes.append((key, new))
                 for column in self._columns.values():
                     column.forget(gone)
             self._alive |= BitMap(added)
@@ -92,6 +91,14 @@ class Fields:
         """Those of the keys that belong to items, in the order given."""
         with self._lock:
             return [key for key in keys if key in self._alive]
+
+    def leave_out(self, keys: BitMap) -> None:
+        """These items pass no filter and are not counted any more: they are damaged."""
+        with self._lock:
+            self._alive -= keys
+            for known in self._filters.values():
+                known.version += 1
+                known.keys -= keys
 
     def reset(self, alive: BitMap) -> None:
         """Starts again from the store; columns are read anew when asked for."""
@@ -135,14 +142,13 @@ class Fields:
                 if key in self._columns:
                     return self._columns[key].matching(Match(key, frozenset([token(value)]))).copy()
 
-    def _follow(self, metadata: Mapping[int, str], gone: BitMap) -> None:
+    def _follow(self, metadata: Mapping[int, Metadata], gone: BitMap) -> None:
         """Keeps remembered answers right, so that a filter stays warm while items are written."""
         if len(metadata) > _FOLLOWED:
             self._filters.clear()
-        changed = {key: decode_metadata(text) for key, text in metadata.items()} if self._filters else {}
         for filter, known in self._filters.items():
-            for key, decoded in changed.items():
-                was, passes = key in known.keys, filter.accepts(decoded) and key in self._alive
+            for key, new in metadata.items():
+                was, passes = key in known.keys, filter.accepts(new) and key in self._alive
                 if passes and not was:
                     known.keys.add(key)
                 elif was and not passes:

@@ -101,6 +101,11 @@ class LiveIndex:
             work=dict(self._upkeep.spent),
         )
 
+    @property
+    def damaged(self) -> frozenset[int]:
+        """Keys of items that are left out because their stored vector is damaged."""
+        return frozenset(self._current.damaged)
+
     def __len__(self) -> int:
         return self._current.figures.alive
 

@@ -14,6 +14,7 @@ from index.embedded.filters.column import group_value
 from index.embedded.filters.fields import Fields, Matching
 from index.embedded.live.live import LiveIndex
 from index.embedded.store import items
+from index.embedded.store.rows import Broken, Row
 from index.embedded.store.store import Store
 from index.types import Match, SearchResult, Vector
 
@@ -26,9 +27,19 @@ class Moved(Exception):
     """What was found was changed meanwhile: ask again, once that is applied."""
 
 
+class RowsDamaged(Exception):
+    """Rows that were found are not what was written: ask again without them. keys: theirs."""
+
+    def __init__(self, keys: list[int]) -> None:
+        super().__init__(f"{len(keys)} rows are damaged")
+        self.keys = keys
+
+
 @dataclass(frozen=True, slots=True)
 class Searcher:
-    """query: float32 (dim,), unit. same: what scores 1 whatever the index finds, by key. Every method raises Moved."""
+    """query: float32 (dim,), unit. exclude: ids; same: what scores 1 whatever the index finds, by key; leave_out: keys
+    of damaged rows. settled: nothing is written now. Every method raises Moved, and RowsDamaged.
+    """
 
     store: Store
     collection: int
@@ -37,20 +48,27 @@ class Searcher:
     query: Vector
     exclude: frozenset[str]
     same: Mapping[int, float]
+    leave_out: frozenset[int]
+    settled: bool = False
 
     def run(
         self, limit: int, offset: int, *, min_score: float, matching: Matching | None, group_by: str | None
     ) -> SearchResult:
         """As `Collection.search`; matching: the items that pass the filter, None for all."""
-        total = len(self.fields) if matching is None else len(matching)
         excluded = self._excluded()
+        total = len(self.fields) if matching is None else len(matching)
         same = len(self.same.keys() - excluded)
         if group_by is not None:
             best = self._best(matching, excluded)
             found = self._grouped(limit + offset, min_score, matching, group_by, excluded)
             groupable = bool(found or self._groups(matching, group_by))
             return SearchResult(found[offset:], best, total, same, groupable)
-        pairs = [pair for pair in self._pairs(limit + offset + len(excluded), matching) if pair[1] not in excluded]
+        wanted = limit + offset + len(excluded)
+        pairs = self._pairs(wanted, matching)
+        found_all = len(pairs) >= min(wanted, total)
+        pairs = [pair for pair in pairs if pair[1] not in excluded]
+        if not self.settled and (not found_all or total < len(pairs)):
+            raise Moved  # counted before a change and searched after it, or the other way round
         best = pairs[0][0] if pairs else None
         kept = [pair for pair in pairs[offset : offset + limit] if pair[0] >= min_score]
         return SearchResult(self._matches(kept), best, total, same)
@@ -73,9 +91,9 @@ class Searcher:
 
     def _excluded(self) -> frozenset[int]:
         if not self.exclude:
-            return frozenset()
+            return self.leave_out
         with self.store.readers.connection() as connection:
-            return frozenset(items.keys_by_id(connection, self.collection, self.exclude).values())
+            return self.leave_out.union(items.keys_by_id(connection, self.collection, self.exclude).values())
 
     def _best(self, matching: Matching | None, excluded: frozenset[int]) -> float | None:
         pairs = self._pairs(1 + len(excluded), matching)
@@ -84,9 +102,12 @@ class Searcher:
     def _matches(self, pairs: list[tuple[float, int]]) -> list[Match]:
         with self.store.readers.connection() as connection:
             rows = items.rows_by_key(connection, self.collection, (key for _, key in pairs))
-        if len(rows) < len(pairs) or any(row.item.id in self.exclude for row in rows.values()):
+        if broken := [key for key, row in rows.items() if isinstance(row, Broken)]:
+            raise RowsDamaged(broken)
+        whole = {key: row.item for key, row in rows.items() if isinstance(row, Row)}
+        if len(whole) < len(pairs) or any(item.id in self.exclude for item in whole.values()):
             raise Moved
-        return [Match(rows[key].item, score, same=key in self.same) for score, key in pairs]
+        return [Match(whole[key], score, same=key in self.same) for score, key in pairs]
 
     def _grouped(
         self, wanted: int, min_score: float, matching: Matching | None, group_by: str, excluded: frozenset[int]

@@ -2,15 +2,16 @@
 each.
 
 The file is a plain tar: `lookalike.json` (what is in it), `catalogue.db`, `originals/<sha256>`. Search indexes are not
-in it: they are made again. A restore checks everything before it touches the directory.
+in it: they are made again. A restore checks everything before it touches the directory; see `restoring`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import io
 import os
-import shutil
 import tarfile
 import time
 import uuid
@@ -23,15 +24,17 @@ from typing import IO
 import apsw
 import orjson
 
-from index.embedded.store import database
+from index.embedded.store import database, references, restoring
 from index.embedded.store.lock import DirectoryLock
-from index.embedded.store.migrations import APPLICATION_ID, VERSION
-from index.embedded.store.originals import Originals, sync_directory
+from index.embedded.store.migrations import APPLICATION_ID, VERSION, migrate
+from index.embedded.store.originals import NAME as ORIGINALS
+from index.embedded.store.originals import Originals, stored, sync_directory
 from index.errors import SnapshotExists, StoreCorrupt
 from index.types import Progress, Snapshot
 
 FORMAT = 1
 _MANIFEST = "lookalike.json"
+_NOTE = "snapshot-"  # a file in the data directory that names what a killed snapshot leaves elsewhere
 _PIECE = 2**20
 _PAGES = 256  # 8 MB of the database per step
 
@@ -41,14 +44,19 @@ def create(
 ) -> Snapshot:
     """Writes a snapshot of the database at `path` while it is in use. temp → fsync → rename.
 
-    Raises SnapshotExists, StorageFull, StoreCorrupt (an original that is damaged).
+    Raises SnapshotExists, StorageError, StoreCorrupt (an original that is damaged), FileNotFoundError without a folder.
     """
+    file = file.absolute()
     if file.exists() and not force:
         raise SnapshotExists(f"{file} exists; choose another name, or pass --force to replace it")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    copy, partial = (file.with_name(f".{file.name}.{uuid.uuid4().hex}.{end}") for end in ("db", "part"))
+    if not file.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(file.parent))
+    unique = uuid.uuid4().hex
+    note = path.with_name(_NOTE + unique)
+    copy, partial = path.with_name(f"{_NOTE}{unique}.db"), file.with_name(f".{file.name}.{unique}.part")
     try:
         with originals.kept(), database.translated(file):
+            note.write_bytes(os.fsencode(partial))
             _copy_database(path, copy)
             names, count = _contents(copy)
             there = [sha256 for sha256 in names if originals.path(sha256).exists()]
@@ -63,50 +71,93 @@ def create(
                 originals=len(there),
                 missing=len(names) - len(there),
             )
-            with partial.open("xb") as out:
+            with open(partial, "xb", opener=_private) as out:
                 _write(out, manifest, copy, there, originals, progress)
                 out.flush()
                 os.fsync(out.fileno())
-        partial.rename(file)
-        sync_directory(file.parent)
+            partial.rename(file)
+            sync_directory(file.parent)
     finally:
-        copy.unlink(missing_ok=True)
-        partial.unlink(missing_ok=True)
+        for left in (copy, partial, note):
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
     return manifest
+
+
+def sweep(directory: Path) -> None:
+    """Removes what snapshots that were killed have left; with the directory's lock held."""
+    for note in directory.glob(_NOTE + "*"):
+        if len(note.name) == len(_NOTE) + 32 and note.is_file():
+            partial = Path(os.fsdecode(note.read_bytes()))
+            if partial.name.endswith(f".{note.name.removeprefix(_NOTE)}.part"):
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
+    for copy in directory.glob(_NOTE + "*.db*"):
+        if len(copy.name.partition(".")[0]) == len(_NOTE) + 32 and copy.is_file():
+            copy.unlink(missing_ok=True)
 
 
 def restore(file: Path, directory: Path, *, force: bool = False, progress: Progress | None = None) -> Snapshot:
     """Puts a snapshot's catalogue into a directory that nobody uses. Without `force` there must be none yet.
 
-    Everything is unpacked beside and checked first. Raises StoreCorrupt, SnapshotExists, DirectoryLocked, StorageFull.
+    Everything is unpacked beside and checked first. Raises StoreCorrupt, SnapshotExists, DirectoryLocked, StorageError.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    lock = DirectoryLock(directory)
-    unpacked = directory / f"restore-{uuid.uuid4().hex}"
+    target = directory / database.NAME
+    with database.translated(target):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = DirectoryLock(directory)
     try:
-        target = directory / database.NAME
-        if target.exists() and not force:
+        restoring.recover(directory)
+        if target.exists() and target.stat().st_size and not force:
             raise SnapshotExists(f"{directory} holds a catalogue; pass --force to replace it by the snapshot")
-        with database.translated(target), _readable(file):
-            unpacked.mkdir()
-            manifest = _unpack(file, unpacked, progress)
-            _check_database(unpacked / database.NAME, file)
-            _move_originals(unpacked / "originals", directory / "originals")
-            shutil.rmtree(directory / "index", ignore_errors=True)
-            for end in ("-wal", "-shm"):
-                target.with_name(target.name + end).unlink(missing_ok=True)
-            (unpacked / database.NAME).rename(target)
-            sync_directory(directory)
+        with database.translated(target), restoring.unpacking(directory) as unpacked:
+            with _readable(file):
+                manifest = _unpack(file, unpacked, progress)
+                _check_database(unpacked / database.NAME, file)
+                _account(unpacked / database.NAME, target, directory / ORIGINALS)
+            restoring.place(unpacked, directory)
         return manifest
     finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
         lock.release()
+
+
+def _account(copy: Path, old: Path, kept: Path) -> None:
+    """Tells the unpacked database of the originals that lie in the directory already and that it does not know."""
+    connection = database.connect(copy, write=True)
+    try:
+        migrate(connection, copy, ())
+        unknown = {sha256 for names in stored(kept) for sha256 in names} - references.accounted(connection)
+        known = _accounted(old)
+        with connection:
+            connection.executemany("INSERT OR IGNORE INTO released VALUES (?)", [(name,) for name in unknown & known])
+            references.accept(connection, unknown - known)
+        connection.pragma("journal_mode", "delete")
+    finally:
+        connection.close(True)
+    with copy.open("rb+") as written:
+        os.fsync(written.fileno())
+
+
+def _accounted(old: Path) -> set[str]:
+    """What the catalogue that is replaced knew; nothing where it cannot be read."""
+    if not old.exists():
+        return set()
+    try:
+        connection = database.open_file(old, apsw.SQLITE_OPEN_READWRITE)
+        try:
+            return references.accounted(connection)
+        finally:
+            connection.close()
+    except apsw.Error:
+        return set()
 
 
 def _copy_database(path: Path, copy: Path) -> None:
     # Inside a read transaction: one moment of the database, however long it takes and whatever is written meanwhile.
+    os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     source = database.open_file(path, apsw.SQLITE_OPEN_READONLY)
-    target = database.open_file(copy, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+    target = database.open_file(copy, apsw.SQLITE_OPEN_READWRITE)
     try:
         source.execute("BEGIN; SELECT count(*) FROM collections").fetchall()
         with target.backup("main", source, "main") as copying:
@@ -121,9 +172,7 @@ def _copy_database(path: Path, copy: Path) -> None:
 def _contents(copy: Path) -> tuple[list[str], int]:
     connection = database.open_file(copy, apsw.SQLITE_OPEN_READONLY)
     try:
-        sql = "SELECT DISTINCT sha256 FROM items WHERE sha256 IS NOT NULL ORDER BY sha256"
-        names = [str(sha256) for (sha256,) in connection.execute(sql)]
-        return names, int(str(connection.execute("SELECT count(*) FROM items").get))
+        return sorted(references.originals(connection)), int(str(connection.execute("SELECT count(*) FROM items").get))
     finally:
         connection.close()
 
@@ -140,10 +189,14 @@ def _write(
             if progress is not None:
                 progress(manifest.database_bytes + done, total)
             data = originals.read(sha256)
-            _add(archive, f"originals/{sha256}", data)
+            _add(archive, f"{ORIGINALS}/{sha256}", data)
             done += len(data)
     if progress is not None:
         progress(total, total)
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -174,7 +227,7 @@ def _unpack(file: Path, into: Path, progress: Progress | None) -> Snapshot:
         for member in archive:
             content = archive.extractfile(member) if member.isfile() else None
             folder, _, name = member.name.rpartition("/")
-            if content is None or (folder, name) != (folder and "originals", Path(name).name):
+            if content is None or (folder, name) != (folder and ORIGINALS, Path(name).name):
                 raise StoreCorrupt(f"{file} holds {member.name[:80]!r}, which no snapshot has; nothing was restored")
             if manifest is None:
                 if member.name != _MANIFEST or member.size > _PIECE:
@@ -184,7 +237,7 @@ def _unpack(file: Path, into: Path, progress: Progress | None) -> Snapshot:
                     raise StoreCorrupt(f"{file} was made by a newer Lookalike; upgrade, then restore it")
                 continue
             expected = name if folder else manifest.database_sha256
-            target = into / "originals" / name if folder else into / database.NAME
+            target = into / ORIGINALS / name if folder else into / database.NAME
             if _extract(content, target) != expected:
                 raise StoreCorrupt(
                     f"{file} is damaged: {member.name} does not match its checksum; nothing was restored"
@@ -200,7 +253,7 @@ def _unpack(file: Path, into: Path, progress: Progress | None) -> Snapshot:
 def _extract(content: IO[bytes], target: Path) -> str:
     target.parent.mkdir(exist_ok=True)
     digest = hashlib.sha256()
-    with target.open("xb") as out:
+    with open(target, "xb", opener=_private) as out:
         while piece := content.read(_PIECE):
             digest.update(piece)
             out.write(piece)
@@ -217,16 +270,6 @@ def _check_database(copy: Path, file: Path) -> None:
         connection.close()
     if not sound:
         raise StoreCorrupt(f"the database in {file} is damaged; nothing was restored")
-
-
-def _move_originals(source: Path, target: Path) -> None:
-    for path in source.iterdir() if source.is_dir() else ():
-        folder = target / path.name[:2]
-        folder.mkdir(parents=True, exist_ok=True)
-        path.rename(folder / path.name)
-    for folder in target.iterdir() if target.is_dir() else ():
-        if folder.is_dir():
-            sync_directory(folder)
 
 
 def _sha256(path: Path) -> str:

@@ -11,22 +11,23 @@ from dataclasses import dataclass
 import apsw
 import numpy as np
 
-from index.embedded.store import collections, items
+from index.embedded.store import collections, items, writes
 from index.embedded.store.collections import Head
 from index.embedded.store.encoding import Stored, check_id, checksum, encode_metadata, stored_type, unit
-from index.embedded.store.items import Change, Prepared
+from index.embedded.store.writes import INSERT_ITEM, Change, Prepared, sealed_row
 from index.errors import InvalidVector
-from index.types import Imported, Metadata, Vector
+from index.types import Imported, Item, Metadata, Vector
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Encoded vectors (n, dim) with n ids that differ, CRCs and metadata texts."""
+    """Encoded vectors (n, dim) with n ids that differ, their CRCs, and metadata as objects and as JSON texts."""
 
     ids: Sequence[str]
     data: Stored
     crcs: Sequence[int]
-    metadata: Sequence[str]
+    metadata: Sequence[Metadata]
+    texts: Sequence[str]
 
     @classmethod
     def encode(cls, ids: Sequence[str], vectors: Vector, metadata: Sequence[Metadata] | None, dim: int) -> Batch:
@@ -38,15 +39,32 @@ class Batch:
         kept = range(len(ids)) if len(last) == len(ids) else sorted(last.values())
         if len(kept) < len(ids):
             data = np.ascontiguousarray(data[list(kept)])
+        encoded = [encode_metadata({} if metadata is None else metadata[position]) for position in kept]
         return cls(
             [ids[position] for position in kept],
             data,
             [checksum(row) for row in data],
-            ["{}"] * len(kept) if metadata is None else [encode_metadata(metadata[position]) for position in kept],
+            [plain for plain, _ in encoded],
+            [text for _, text in encoded],
         )
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def prepared(self, position: int) -> Prepared:
+        """One row, for the ordinary way."""
+        i = position
+        return Prepared(self.ids[i], self.data[i], self.crcs[i], self.metadata[i], self.texts[i], None, None)
+
+    def part(self, positions: Sequence[int]) -> Batch:
+        """These rows alone."""
+        return Batch(
+            [self.ids[i] for i in positions],
+            np.ascontiguousarray(self.data[positions]),
+            [self.crcs[i] for i in positions],
+            [self.metadata[i] for i in positions],
+            [self.texts[i] for i in positions],
+        )
 
 
 def insert(connection: apsw.Connection, target: Head, batch: Batch, now: float) -> tuple[list[Change], Imported]:
@@ -56,18 +74,13 @@ def insert(connection: apsw.Connection, target: Head, batch: Batch, now: float) 
     imported = Imported(0, 0, 0)
     if known:
         old = [position for position, id in enumerate(batch.ids) if id in known]
-        prepared = [Prepared(batch.ids[i], batch.data[i], batch.crcs[i], batch.metadata[i], None, None) for i in old]
-        change, written = items.put(connection, target, prepared, now)
+        prepared = [batch.prepared(position) for position in old]
+        change, written = writes.put(connection, target, prepared, now)
         changes.append(change)
         replaced = sum(one.changed for one in written)
         imported = Imported(0, replaced, len(written) - replaced)
         fresh = [position for position, id in enumerate(batch.ids) if id not in known]
-        batch = Batch(
-            [batch.ids[i] for i in fresh],
-            np.ascontiguousarray(batch.data[fresh]),
-            [batch.crcs[i] for i in fresh],
-            [batch.metadata[i] for i in fresh],
-        )
+        batch = batch.part(fresh)
     if len(batch):
         changes.append(_insert_new(connection, target, batch, now))
         imported = Imported(len(batch), imported.replaced, imported.unchanged)
@@ -80,11 +93,10 @@ def _insert_new(connection: apsw.Connection, target: Head, batch: Batch, now: fl
     vid = collections.vid_of(target.id, first)
     each = batch.data.shape[1] * batch.data.itemsize + 200
     connection.executemany(
-        "INSERT INTO items (vid, collection, id, metadata, size, created_at, updated_at, seq)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        INSERT_ITEM,
         (
-            (vid + n, target.id, id, text, each + len(text), now, now, seq)
-            for n, (id, text) in enumerate(zip(batch.ids, batch.metadata, strict=True))
+            sealed_row(vid + n, Item(id, metadata, None, now, now), text, each + len(text), seq, None)
+            for n, (id, metadata, text) in enumerate(zip(batch.ids, batch.metadata, batch.texts, strict=True))
         ),
     )
     rows = batch.data.view(np.uint8)
@@ -92,7 +104,7 @@ def _insert_new(connection: apsw.Connection, target: Head, batch: Batch, now: fl
         "INSERT INTO vectors (vid, crc, data) VALUES (?, ?, ?)",
         ((vid + n, crc, row) for n, (crc, row) in enumerate(zip(batch.crcs, rows, strict=True))),
     )
-    size = each * len(batch) + sum(map(len, batch.metadata))
+    size = each * len(batch) + sum(map(len, batch.texts))
     count = target.count + len(batch)
     change = Change(target.id, seq=seq)
     change.added = list(range(first, first + len(batch)))

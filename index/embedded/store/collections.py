@@ -108,27 +108,6 @@ def finish(connection: apsw.Connection, collection: int, *, seq: int, next_key: 
     )
 
 
-def purge(connection: apsw.Connection, limit: int) -> tuple[bool, set[str]]:
-    """Deletes up to `limit` items of dropped collections.
-
-    Returns whether more is left, and the sha256 that lost an item.
-    """
-    found: list[Any] = connection.execute("SELECT id FROM collections WHERE dropped ORDER BY id LIMIT 1").fetchall()
-    for (collection,) in found:
-        low, high = vid_of(collection, 0), vid_of(collection, KEY_MASK)
-        rows: list[Any] = connection.execute(
-            "SELECT vid, sha256 FROM items WHERE vid BETWEEN ? AND ? ORDER BY vid LIMIT ?", (low, high, limit)
-        ).fetchall()
-        vids = [(vid,) for vid, _ in rows]
-        for table in ("items", "vectors", "thumbnails"):
-            connection.executemany(f"DELETE FROM {table} WHERE vid = ?", vids)
-        if len(rows) < limit:
-            connection.execute("DELETE FROM tombstones WHERE collection = ?", (collection,))
-            connection.execute("DELETE FROM collections WHERE id = ?", (collection,))
-        return True, {sha256 for _, sha256 in rows if sha256}
-    return False, set()
-
-
 def dropped(connection: apsw.Connection) -> bool:
     """Whether rows of a dropped collection wait to be purged."""
     return bool(connection.execute("SELECT EXISTS (SELECT 1 FROM collections WHERE dropped)").get)

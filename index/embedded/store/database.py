@@ -1,12 +1,14 @@
 """SQLite as the truth: WAL, synchronous=FULL, one writing connection, reading connections from a pool.
 
-Errors of the binding leave this package as StorageFull or StoreCorrupt; anything else is a bug and stays what it is.
+Errors of the binding leave this package as StorageError or StoreCorrupt; anything else is a bug and stays what it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,15 +17,16 @@ from urllib.parse import quote
 
 import apsw
 
-from index.errors import StorageFull, StoreClosed, StoreCorrupt, StoreError
+from index.errors import StorageFailed, StorageFull, StorageReadOnly, StoreClosed, StoreCorrupt, StoreError
 
 NAME = "catalogue.db"
 # Seven 2048-dimensional float16 vectors fill 88 % of a page without overflow: 43,000 inserts/s, 27,000 with 4 kB pages.
 _PAGE_SIZE = 32_768
 _WAL_LIMIT = 64 * 2**20
-_FULL = frozenset(
-    [apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_IOERR_SHMSIZE]
-)
+# What reading a damaged page or text raises; it costs the rows that lie there, not the others.
+UNREADABLE = (apsw.CorruptError, UnicodeDecodeError)
+_FULL = frozenset((errno.EFBIG, errno.ENOSPC, errno.EDQUOT))
+_FLUSHES = frozenset((apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC))
 
 
 def open_file(path: Path, flags: int, *, statementcachesize: int = 100) -> apsw.Connection:
@@ -36,6 +39,10 @@ def connect(path: Path, *, write: bool) -> apsw.Connection:
     """Opens `path`; the writing connection creates it and sets what is fixed at creation."""
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if write else apsw.SQLITE_OPEN_READONLY
     with translated(path):
+        if write:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite's other files follow it
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                path.chmod(0o600)
         connection = open_file(path, flags, statementcachesize=64)
         connection.set_busy_timeout(10_000)
         if write:
@@ -64,40 +71,54 @@ def give_back(connection: apsw.Connection, pages: int) -> None:
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Turns "no space" and "damaged" of SQLite and of the OS into this package's errors."""
+    """Turns what SQLite and the OS say of the disk and of damage into this package's errors."""
     try:
         yield
-    except apsw.Error as error:
-        raise_translated(error, path)
-    except OSError as error:
-        if is_full(error):
-            raise full(path) from error
-        raise
+    except (apsw.Error, OSError) as error:
+        named = translation(error, path)
+        if named is error:
+            raise
+        raise named from error
 
 
-def raise_translated(error: BaseException, path: Path) -> None:
-    """Raises StorageFull or StoreCorrupt where `error` means that, else `error` itself."""
-    if is_full(error):
-        raise full(path) from error
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
-        raise StoreCorrupt(
-            f"{path} is damaged ({error}); restore a snapshot with `lookalike snapshot restore`"
-        ) from error
-    raise error
+def translation(error: BaseException, path: Path, system: int = 0) -> BaseException:
+    """StorageFull, StorageReadOnly, StorageFailed or StoreCorrupt where `error` means that, else `error` itself.
+
+    system: the errno behind an error of SQLite's where it is known, else 0.
+    """
+    below = path.parent
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError | UnicodeDecodeError):
+        return StoreCorrupt(f"{path} is damaged ({error}); restore a snapshot with `lookalike snapshot restore`")
+    if isinstance(error, OSError):
+        system = error.errno or 0
+    elif not isinstance(error, apsw.FullError | apsw.ReadOnlyError | apsw.IOError):
+        return error
+    elif isinstance(error, apsw.IOError) and not system:
+        system = errno.ENOSPC if _no_space(below) else errno.EIO
+    if system in _FULL or isinstance(error, apsw.FullError):
+        return StorageFull(f"no space left to write below {below}; nothing of this write was kept: free some space")
+    if system == errno.EROFS or isinstance(error, apsw.ReadOnlyError):
+        return StorageReadOnly(f"the file system of {below} is read-only; mount it writable, then start again")
+    if system == errno.EIO or isinstance(error, apsw.IOError):
+        return StorageFailed(f"the disk of {below} reports an input/output error; check the disk, then start again")
+    return error
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether the device refused to take more bytes."""
-    if isinstance(error, apsw.FullError):
-        return True
-    if isinstance(error, apsw.IOError):
-        return int(getattr(error, "extendedresult", 0)) in _FULL
-    return isinstance(error, OSError) and error.errno in (27, 28, 122)  # EFBIG, ENOSPC, EDQUOT
+def aborts(error: BaseException) -> bool:
+    """Whether an error of one statement means that its transaction cannot reach the disk."""
+    return isinstance(error, apsw.FullError | apsw.IOError | apsw.ReadOnlyError)
 
 
-def full(path: Path) -> StorageFull:
-    """The one message for a full disk."""
-    return StorageFull(f"no space left to write below {path.parent}; nothing of this write was kept: free some space")
+def flush_failed(error: BaseException) -> bool:
+    """Whether what was written may be lost although it seems to be there."""
+    return isinstance(error, apsw.IOError) and int(getattr(error, "extendedresult", 0)) in _FLUSHES
+
+
+def _no_space(directory: Path) -> bool:
+    try:
+        return os.statvfs(directory).f_bavail == 0
+    except OSError:
+        return False
 
 
 class Readers:
@@ -154,6 +175,8 @@ class Reader:
         if error is None or isinstance(error, StoreError):  # an answer like any other: nothing is left open by it
             self._readers.give(self._connection)
             return
+        system = self._connection.system_errno
         self._connection.close(True)
-        if isinstance(error, apsw.Error | OSError):
-            raise_translated(error, self._readers.path)
+        named = translation(error, self._readers.path, system)
+        if named is not error:
+            raise named from error

@@ -97,30 +97,33 @@ def checksum(stored: Any) -> int:
     return zlib.crc32(stored.encode() if isinstance(stored, str) else stored)
 
 
-def encode_metadata(metadata: Mapping[str, Any]) -> str:
-    """Compact JSON text. Raises InvalidMetadata for what JSON cannot carry unchanged, and above MAX_METADATA."""
+def encode_metadata(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """A copy in plain JSON types, and its compact text.
+
+    Raises InvalidMetadata for what JSON cannot carry unchanged, for an integer beyond 64 bits, above MAX_METADATA.
+    """
     return encode_json(metadata, MAX_METADATA)
 
 
-def encode_json(value: Mapping[str, Any], most: int) -> str:
-    """An object as compact JSON text of at most `most` bytes. Raises InvalidMetadata."""
+def encode_json(value: Mapping[str, Any], most: int) -> tuple[dict[str, Any], str]:
+    """A copy of an object in plain JSON types, and its compact text of at most `most` bytes. Raises InvalidMetadata."""
     if not isinstance(value, Mapping):
         raise InvalidMetadata("metadata must be a JSON object")
     try:
-        _check_finite(value)
-        text = orjson.dumps(dict(value))
+        plain = {name: _plain(one) for name, one in value.items()}
+        text = orjson.dumps(plain)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidMetadata(
             f"metadata must be a JSON object of texts, numbers, lists and objects: {error}"
         ) from error
     if len(text) > most:
         raise InvalidMetadata(f"metadata takes {len(text):,} bytes as JSON; at most {most:,} are allowed")
-    return text.decode()
+    return plain, text.decode()
 
 
-def decode_metadata(text: str) -> dict[str, Any]:
-    """The object `encode_metadata` wrote."""
-    if text == "{}":
+def decode_metadata(text: str | bytes) -> dict[str, Any]:
+    """The object `encode_metadata` wrote. Raises ValueError for what is no JSON."""
+    if text in ("{}", b"{}"):
         return {}
     value: dict[str, Any] = orjson.loads(text)
     return value
@@ -156,13 +159,23 @@ def decode_cursor(cursor: str, check: Callable[[str], str]) -> str:
         raise InvalidCursor("not a cursor of this service; start again without one") from error
 
 
-def _check_finite(value: Any) -> None:
+def _plain(value: Any) -> Any:
+    # Exact types first: this runs over every value of every item that is written.
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError("an integer needs more than 64 bits")
+        return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError("NaN and Infinity are not JSON")
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            _check_finite(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            _check_finite(one)
+        return float(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, str):
+        return str(value)
+    raise TypeError(f"{kind.__name__} is none of them")

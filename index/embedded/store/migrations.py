@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from index.embedded.store.encoding import checksum
+from index.embedded.store.references import accept
+from index.embedded.store.rows import seal_stored
 from index.errors import SchemaTooNew, StoreCorrupt
 
 APPLICATION_ID = 0x4C4F4F4B  # "LOOK": tells our database from a foreign file of the same name
@@ -74,28 +78,54 @@ _STEPS: tuple[str, ...] = (
               WHERE score_threshold IS NOT NULL AND NOT dropped);
     ALTER TABLE collections DROP COLUMN score_threshold;
     """,
+    # crc: over a whole row, the thumbnail's checksum included. released: originals to be removed; strays: originals
+    # that no item refers to and that are left alone.
+    """
+    ALTER TABLE items ADD COLUMN thumbnail_crc INTEGER;
+    ALTER TABLE items ADD COLUMN crc INTEGER NOT NULL DEFAULT 0;
+    UPDATE items SET thumbnail_crc = (SELECT checksum(data) FROM thumbnails WHERE thumbnails.vid = items.vid);
+    UPDATE items SET crc = seal(vid, CAST(id AS BLOB), CAST(metadata AS BLOB), width, height, CAST(format AS BLOB),
+        bytes, CAST(sha256 AS BLOB), size, created_at, updated_at, seq, thumbnail_crc);
+    CREATE TABLE released (sha256 TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE strays (sha256 TEXT PRIMARY KEY) WITHOUT ROWID;
+    """,
 )
 VERSION = len(_STEPS)
+STRAYS = 4  # the step that made the table
 
 
-def migrate(connection: apsw.Connection, path: Path) -> None:
-    """Brings the database up to VERSION, each step in a transaction of its own.
+def migrate(connection: apsw.Connection, path: Path, kept: Iterable[str]) -> None:
+    """Brings the database up to VERSION, each step in a transaction of its own. kept: sha256 of all originals on disk.
 
     Raises SchemaTooNew for a database of a newer Lookalike, StoreCorrupt for one that is not ours.
     """
-    version = int(connection.pragma("user_version"))
-    application = int(connection.pragma("application_id"))
+    version, application = int(connection.pragma("user_version")), int(connection.pragma("application_id"))
     if version > VERSION and application == APPLICATION_ID:
         raise SchemaTooNew(
             f"{path} has schema {version}, this version knows {VERSION}: it was written by a newer Lookalike; upgrade, "
             "or restore a snapshot made with this version"
         )
-    empty = connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
-    if application != APPLICATION_ID and not empty:
+    if application != APPLICATION_ID and not is_empty(connection):
         raise StoreCorrupt(f"{path} is a database of another program; move it away or choose another data directory")
     connection.create_scalar_function("checksum", lambda *stored: checksum(stored[0]), 1, deterministic=True)
+    connection.create_scalar_function("seal", _sealed, 13, deterministic=True)
     for number in range(version, VERSION):
         with connection:
             connection.execute(_STEPS[number])
+            if number + 1 == STRAYS and version:
+                # Earlier versions kept no account of what they let go, and may have left files behind when killed.
+                accept(connection, kept)
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", number + 1)
+
+
+def is_empty(connection: apsw.Connection) -> bool:
+    """Whether the database holds nothing at all."""
+    return not connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema)").get
+
+
+def _sealed(*values: Any) -> int:
+    try:
+        return seal_stored(*values)
+    except (ValueError, TypeError, AttributeError):
+        return -1  # damaged already: no checksum is negative

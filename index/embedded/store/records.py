@@ -22,7 +22,7 @@ from index.types import Metadata, Record, RecordPage
 
 CATALOGUE = 0  # the scope of records that belong to no collection; collections are counted from 1
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
-_COLUMNS = "kind, name, value, version, updated_at, crc"
+_COLUMNS = "kind, name, CAST(value AS BLOB), version, updated_at, crc"
 
 
 class StoredRecords:
@@ -54,7 +54,7 @@ class StoredRecords:
         """As `Records.put`."""
         _checked(kind, name)
         try:
-            text = encode_json(value, MAX_RECORD)
+            plain, text = encode_json(value, MAX_RECORD)
         except InvalidMetadata as error:
             raise InvalidRecord(f"record {kind}/{name}: {error}") from error
         now = time.time()
@@ -64,7 +64,7 @@ class StoredRecords:
             _expect(connection, scope, kind, name, expected)
             sql = "INSERT OR REPLACE INTO records (scope, kind, name, value, crc, updated_at) VALUES (?, ?, ?, ?, ?, ?)"
             connection.execute(sql, (scope, kind, name, text, checksum(text), now))
-            return Record(kind, name, orjson.loads(text), connection.last_insert_rowid(), now)
+            return Record(kind, name, plain, connection.last_insert_rowid(), now)
 
         return self._writer.call(run, lambda _: self._changed())
 
@@ -94,6 +94,15 @@ class StoredRecords:
             found = [_record(row) for row in connection.execute(sql, values).fetchall()]
         more = len(found) > limit
         return RecordPage(found[:limit], encode_cursor(found[limit - 1].name) if more else None)
+
+
+def checked(connection: apsw.Connection) -> list[tuple[str, str, bool]]:
+    """(kind, name, whether it matches its checksum) of every record."""
+    sql = "SELECT CAST(kind AS BLOB), CAST(name AS BLOB), CAST(value AS BLOB), crc FROM records"
+    return [
+        (kind.decode(errors="replace"), name.decode(errors="replace"), checksum(value) == crc)
+        for kind, name, value, crc in connection.execute(sql)
+    ]
 
 
 def _checked(*texts: str) -> str:

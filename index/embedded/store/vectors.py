@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apsw
@@ -14,7 +15,9 @@ from index.embedded.store import collections, items
 from index.embedded.store.collections import Head
 from index.embedded.store.encoding import Stored, checksum, decode_metadata, stored_type
 from index.embedded.store.items import StoredRow
+from index.embedded.store.rows import Broken, Row
 from index.embedded.store.store import Store
+from index.embedded.store.walk import Gap, Walk
 from index.errors import StoreCorrupt
 
 Keys = npt.NDArray[np.int64]
@@ -34,12 +37,16 @@ class Slice:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoredVectors:
-    """Reads committed state, a slice at a time, so that no long snapshot holds the write-ahead log back."""
+    """Reads committed state, a slice at a time, so that no long snapshot holds the write-ahead log back.
+
+    met: is given the keys of damaged rows that a scan comes across.
+    """
 
     store: Store
     head: Head
+    met: Callable[[Iterable[int]], None] = lambda keys: None
 
     def after(self, key: int, limit: int) -> Slice:
         """Of the rows above `key`, the first `limit`; `last` is `key` itself at the end.
@@ -87,11 +94,26 @@ class StoredVectors:
             rows[-1][0] if rows else last,
         )
 
+    def rows(self) -> Walk[Row | Broken]:
+        """Every row, slice by slice."""
+        return Walk(self.store.readers, partial(_rows_after, self.head.id), lambda row: row.key)
+
     def metadata(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(key, metadata) of every item, as of one moment."""
-        with self.store.readers.connection() as connection:
-            for key, text in items.metadata_texts(connection, self.head.id):
-                yield key, decode_metadata(text)
+        """(key, metadata) of every item that can be read, slice by slice; others are handed to `met`."""
+        texts = Walk(self.store.readers, partial(_texts_after, self.head.id), lambda row: row[0])
+        for part in texts:
+            if isinstance(part, Gap):
+                self.met(self.keys_between(part.after, part.until))
+                continue
+            for key, text in part:
+                try:
+                    yield key, decode_metadata(text)
+                except ValueError:
+                    self.met([key])
+
+    def keys_between(self, after: int, until: int) -> list[int]:
+        """Keys above `after` and below `until`, by the index of ids, which lies elsewhere than the rows."""
+        return [key for key in self.keys().tolist() if after < key < until]
 
     def removed_since(self, sequence: int) -> Keys:
         """Keys removed by changes after `sequence`."""
@@ -112,17 +134,17 @@ class StoredVectors:
         self.store.writer.submit(run)
 
 
+def _rows_after(collection: int, connection: apsw.Connection, after: int, limit: int) -> list[Row | Broken]:
+    return items.rows_after(connection, collection, after, limit)
+
+
+def _texts_after(collection: int, connection: apsw.Connection, after: int, limit: int) -> list[tuple[int, bytes]]:
+    return items.texts_after(connection, collection, after, limit)
+
+
 def sound(crc: int, data: bytes | None, dim: int) -> bool:
     """Whether a stored vector is what was written; None: there is none."""
     return isinstance(data, bytes) and checksum(data) == crc and len(data) == dim * stored_type(dim).itemsize
-
-
-def damaged(id: str, collection: str) -> StoreCorrupt:
-    """The one message for a stored vector that is not what was written."""
-    return StoreCorrupt(
-        f"the stored vector of item {id!r} in collection {collection!r} does not match its checksum; upload that item "
-        "again or delete it, or restore a snapshot"
-    )
 
 
 def stack(vectors: list[Any] | Stored, dim: int) -> Stored:

@@ -6,9 +6,11 @@ are applied to the search index in order; a job's future is set last, so whoever
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,11 +20,12 @@ from typing import Any, TypeVar
 import apsw
 
 from index.embedded.failpoints import Failpoints
-from index.embedded.store.database import full, is_full, raise_translated
-from index.errors import StoreClosed
+from index.embedded.store.database import aborts, flush_failed, translation
+from index.errors import StorageError, StorageFailed, StoreClosed
 
 T = TypeVar("T")
 _GROUP = 128
+_AGAIN = 60.0  # seconds before the same failure of the disk is logged again
 _log = logging.getLogger("lookalike.index")
 
 
@@ -43,6 +46,8 @@ class Writer:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._state = threading.Condition()
         self._closed = False
+        self._stopped = ""
+        self._logged: tuple[type[BaseException], float] = (BaseException, 0.0)
         self._committed = 0
         self._applied = 0
         self._thread = threading.Thread(target=self._loop, name="store-writer", daemon=True)
@@ -57,12 +62,21 @@ class Writer:
         with self._state:
             if self._closed:
                 raise StoreClosed("the catalogue is closed")
+            if self._stopped:
+                raise StorageFailed(self._stopped)
             self._jobs.put(_Job(run, applied, future))
         return future
 
     def call(self, run: Callable[[apsw.Connection], T], applied: Callable[[T], None] | None = None) -> T:
-        """`submit`, then wait. Raises what `run` raised, or StorageFull."""
+        """`submit`, then wait. Raises what `run` raised, or StorageError."""
         return self.submit(run, applied).result()
+
+    def stop(self, error: BaseException) -> None:
+        """No write is taken any more: what the disk holds is uncertain until a restart has read it."""
+        with self._state:
+            if not self._stopped:
+                self._stopped = f"{error}; no write is taken until the service is started again"
+                _log.critical("%s", self._stopped)
 
     @property
     def waiting(self) -> bool:
@@ -109,11 +123,18 @@ class Writer:
         try:
             done = self._commit(group)
         except BaseException as error:  # noqa: BLE001 - the thread outlives any job; the callers get the error
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            named = self._translated(error)
+            if flush_failed(error):
+                self.stop(named)
+            with contextlib.suppress(apsw.Error):
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
             for job in group:
                 if not job.future.done():
-                    job.future.set_exception(self._translated(error))
+                    # A fresh object each: one raised by many callers would gather all their tracebacks.
+                    each = type(named)(*named.args) if isinstance(named, StorageError) else self._translated(error)
+                    each.__cause__ = error
+                    job.future.set_exception(each)
             return
         for job, result in done:
             try:
@@ -131,13 +152,15 @@ class Writer:
     def _commit(self, group: list[_Job]) -> list[tuple[_Job, Any]]:
         connection = self._connection
         done: list[tuple[_Job, Any]] = []
+        if self._stopped:
+            raise StorageFailed(self._stopped)
         connection.execute("BEGIN IMMEDIATE")
         for job in group:
             connection.execute("SAVEPOINT job")
             try:
                 result = job.run(connection)
             except Exception as error:
-                if not connection.in_transaction or is_full(error):
+                if not connection.in_transaction or aborts(error):
                     raise  # SQLite has given up the whole transaction, or will not get it onto the disk
                 connection.execute("ROLLBACK TO job; RELEASE job")
                 job.future.set_exception(self._translated(error))
@@ -152,8 +175,10 @@ class Writer:
         return done
 
     def _translated(self, error: BaseException) -> BaseException:
-        try:
-            raise_translated(error, self._path)
-        except BaseException as translated:  # noqa: BLE001 - handed to the caller's future
-            return translated
-        return full(self._path)
+        named = translation(error, self._path, self._connection.system_errno)
+        if isinstance(named, StorageError):
+            kind, at = self._logged
+            if kind is not type(named) or time.monotonic() - at > _AGAIN:
+                self._logged = type(named), time.monotonic()
+                _log.error("a write failed: %s (%s)", named, error)
+        return named

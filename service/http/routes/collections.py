@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from index.errors import CollectionNotFound
 from index.types import CollectionInfo
 from service.http.answers import answered
 from service.http.openapi import created, json_body, query_string, refusals
@@ -51,10 +52,15 @@ async def list_collections(request: Request, runtime: Loaded) -> Response:
 async def create_collection(name: CollectionName, request: Request, runtime: Loaded) -> Response:
     """Creates a collection (201), or describes the one that is there (200)."""
     wanted = await read_optional_json(request, CollectionCreate.read, CollectionCreate())
-    collection, new = await runtime.write(runtime.create_collection, name)
-    if "score_threshold" in wanted.model_fields_set:
-        await runtime.write(collection.set_score_threshold, wanted.score_threshold)
-    info = await runtime.read(collection.info)
+    while True:
+        collection, new = await runtime.write(runtime.create_collection, name)
+        try:
+            if "score_threshold" in wanted.model_fields_set:
+                await runtime.write(collection.set_score_threshold, wanted.score_threshold)
+            info = await runtime.read(collection.info)
+            break
+        except CollectionNotFound:
+            continue  # deleted by somebody else since
     if not new:
         return answered(described(runtime, info))
     return answered(described(runtime, info), 201, {"Location": f"{runtime.settings.root_path}/v1/collections/{name}"})

@@ -29,6 +29,8 @@ KINDS: dict[str, tuple[int, str]] = {
     "overloaded": (503, "The queue is full"),
     "not-ready": (503, "The service is not ready"),
     "storage-full": (507, "The disk is full"),
+    "storage-read-only": (507, "The disk cannot be written to"),
+    "storage-failed": (507, "The disk reports an error"),
 }
 MAX_FIELD_ERRORS = 20
 
