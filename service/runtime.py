@@ -41,7 +41,7 @@ class Runtime:
         on_gpu = not on_cpu(networks.default.providers)
         self.pipeline = Pipeline(
             networks,
-            DecoderPool(workers=cores, max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),
+            DecoderPool(workers=max(2, cores), max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),
             Batcher(lanes=2, max_batch=BUCKETS[-1]) if on_gpu else Batcher(lanes=cores),
             self.metrics,
         )

@@ -16,6 +16,7 @@ from PIL import Image
 
 from models.errors import ImageError, ImageTooLarge, UndecodableImage
 from models.pictures.colour import is_grey, to_srgb
+from models.pictures.content import is_plain
 from models.pictures.exif import orientation
 from models.pictures.header import parse, sniff
 from models.pictures.limits import Limits, Parsed, check_limits
@@ -59,7 +60,8 @@ _WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 class Decoded:
     """pixels: uint8 (side, side, 3), RGB. width, height: of the upright picture. format: "jpeg", "png", "webp", …
 
-    thumbnail: WebP, upright, longest side 256 (never enlarged); None where none was asked for.
+    thumbnail: WebP, upright, longest side 256 (never enlarged); None where none was asked for. plain: the pixels show
+    one colour and almost nothing else, so that a vector of them means nothing.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -67,6 +69,7 @@ class Decoded:
     height: int
     format: str
     thumbnail: bytes | None
+    plain: bool
 
 
 def decode(
@@ -115,13 +118,14 @@ def _decode(picture: Parsed, preprocessing: Preprocessing, crop: Box, thumbnail:
         reduced = image.crop(_pixels_of(region, image.size))
     if across > 1 or down > 1:
         reduced = reduced.reduce((across, down))
-    pixels = _fitted(reduced, preprocessing, turn, profile)
+    fitted = _fitted(reduced, preprocessing, turn, profile)
     small = None
     if thumbnail:
         alike = crop == _WHOLE and across == down and _GAP * short >= THUMBNAIL_SIDE
         small = _thumbnail(reduced if alike else image, turn, profile)
     upright = (header.height, header.width) if turn in (5, 6, 7, 8) else (header.width, header.height)
-    return Decoded(np.asarray(pixels), *upright, header.kind, small)
+    pixels = np.asarray(_padded(fitted, preprocessing.side))
+    return Decoded(pixels, *upright, header.kind, small, is_plain(np.asarray(fitted)))
 
 
 def _spans(rule: Rule, width: float, height: float) -> tuple[float, float]:
@@ -133,14 +137,17 @@ def _spans(rule: Rule, width: float, height: float) -> tuple[float, float]:
 
 
 def _fitted(image: Image.Image, preprocessing: Preprocessing, turn: int, profile: bytes) -> Image.Image:
-    """The upright picture as RGB of side × side; samples the middle directly, so that no long strip is blown up."""
+    """The upright picture as RGB, at most side × side; samples the middle itself, so that no long strip is blown up."""
     side, short = preprocessing.side, preprocessing.short_side
     spans = _spans(preprocessing.rule, *image.size)
     middle = image.width / 2, image.height / 2
     halves = [min(span * side / short, 2 * half) / 2 for span, half in zip(spans, middle, strict=True)]
     box = (middle[0] - halves[0], middle[1] - halves[1], middle[0] + halves[0], middle[1] + halves[1])
     size = [max(1, min(side, round(2 * half * short / span))) for half, span in zip(halves, spans, strict=True)]
-    fitted = _turned(_opaque(image.resize((size[0], size[1]), _FILTERS[preprocessing.filter], box), profile), turn)
+    return _turned(_opaque(image.resize((size[0], size[1]), _FILTERS[preprocessing.filter], box), profile), turn)
+
+
+def _padded(fitted: Image.Image, side: int) -> Image.Image:
     if fitted.size == (side, side):
         return fitted
     frame = Image.new("RGB", (side, side), PAD_COLOUR)

@@ -20,6 +20,7 @@ from models.pictures.limits import Header
 
 # Behind FF, scan data have only 00 and restart marks (D0 to D7); between segments these are skipped as well.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_SCANS = re.compile(rb"\xff\xda")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _START, _END, _SCAN, _INTERVAL, _BARE = 0xD8, 0xD9, 0xDA, 0xDD, 0x01
 _TABLES = frozenset({0xDB, 0xC4, 0xCC, _INTERVAL})  # DQT, DHT, DAC, DRI
@@ -123,8 +124,18 @@ class _Channel:
 
 @dataclass(slots=True)
 class _Reading:
-    """What is known after the segments so far."""
+    """What is known after the segments before `position`.
 
+    first: where the first scan starts; last: where the data of the last one start; end: where they end. interval: units
+    between two restart marks; restarts: marks that the last scan must have.
+    """
+
+    data: memoryview
+    position: int = 2
+    first: int = 0
+    last: int = 0
+    end: int = 0
+    closed: bool = False
     frame: int = 0
     width: int = 0
     height: int = 0
@@ -138,6 +149,45 @@ class _Reading:
     scans: int = 0
     whole_file: bool = False
     restarts: int = 0
+
+    def step(self) -> bool:
+        """Reads one segment; False at the end of the picture. Raises UndecodableImage."""
+        found = _MARKER.search(self.data, self.position)
+        start = found.start() if found else len(self.data)
+        marker = self.data[start + 1] if found else _END
+        self.position = start + 2
+        if marker == _BARE:
+            return True
+        if marker in (_START, _END) or (self.scans and not self.whole_file):
+            self.end, self.closed = start, found is not None
+            return False
+        length = (
+            max(2, *struct.unpack(">H", self.data[start + 2 : start + 4])) if start + 4 <= len(self.data) else 2**16
+        )
+        self.position += length
+        if self.position > len(self.data):
+            if not self.scans:
+                raise UndecodableImage("the JPEG is cut short")
+            self.end = len(self.data)
+            return False
+        try:
+            self._take(marker, start, self.data[start + 4 : self.position])
+        except (struct.error, IndexError, ValueError) as error:
+            raise UndecodableImage("the JPEG is damaged: a segment is too short") from error
+        return True
+
+    def _take(self, marker: int, start: int, body: memoryview) -> None:
+        if (marker in _TABLES or marker in _FRAMES) and not self.scans:
+            self.tables.append(self.data[start : self.position])
+        if marker == _SCAN:
+            self.scan(body)
+            self.first, self.last = self.first or start, self.position
+        elif marker in _FRAMES:
+            self.sizes(marker, body)
+        elif marker == _INTERVAL:
+            (self.interval,) = struct.unpack_from(">H", body)
+        else:
+            self.metadata(marker, body)
 
     def metadata(self, marker: int, body: memoryview) -> None:
         start = bytes(body[:14])
@@ -185,60 +235,37 @@ class _Reading:
         return -(-self.width // (8 * widest)) * -(-self.height // (8 * highest))
 
 
+def outline(data: memoryview) -> Header:
+    """Size and scans, without looking for the end of the data. Raises UndecodableImage."""
+    reading = _Reading(data)
+    for _ in range(_MAX_SEGMENTS // 100):
+        if reading.scans or not reading.step():
+            break
+    scans = len(_SCANS.findall(data)) if reading.whole_file else 1
+    return Header("jpeg", reading.width, reading.height, scans=scans)
+
+
 def parse(data: memoryview) -> Jpeg:
     """Raises UndecodableImage where the structure does not lead to scan data of a picture."""
-    reading = _Reading()
-    position, first, last, end, closed = 2, 0, 0, len(data), False
+    reading = _Reading(data)
     for _ in range(_MAX_SEGMENTS):
-        found = _MARKER.search(data, position)
-        if found is None:
+        if not reading.step():
             break
-        start = found.start()
-        marker = data[start + 1]
-        position = start + 2
-        if marker == _BARE:
-            continue
-        if marker in (_START, _END) or (reading.scans and not reading.whole_file):
-            end, closed = start, True
-            break
-        if start + 4 > len(data):
-            break
-        (length,) = struct.unpack_from(">H", data, position)
-        position += max(2, length)
-        if position > len(data):
-            if not reading.scans:
-                raise UndecodableImage("the JPEG is cut short")
-            break
-        body = data[start + 4 : position]
-        try:
-            if marker == _SCAN:
-                reading.scan(body)
-                first, last = first or start, position
-            elif marker in _FRAMES:
-                reading.sizes(marker, body)
-            elif marker == _INTERVAL:
-                (reading.interval,) = struct.unpack_from(">H", body)
-            else:
-                reading.metadata(marker, body)
-        except (struct.error, IndexError, ValueError) as error:
-            raise UndecodableImage("the JPEG is damaged: a segment is too short") from error
-        if (marker in _TABLES or marker in _FRAMES) and not reading.scans:
-            reading.tables.append(data[start:position])
     else:
         raise UndecodableImage("the JPEG is damaged: it has too many segments")
     if not reading.scans:
         raise UndecodableImage("the JPEG is damaged or cut short: it has no pixels")
-    if not closed:
-        end = _written(data, end)
-    restarts = len(_RESTART.findall(data[last:end])) if reading.restarts else 0
+    end = reading.end if reading.closed else _written(data, reading.end)
+    restarts = len(_RESTART.findall(data[reading.last : end])) if reading.restarts else 0
+    incomplete = any(len(each.got) < _COEFFICIENTS for each in reading.channels.values())
     return Jpeg(
         Header("jpeg", reading.width, reading.height, scans=reading.scans),
         b"".join((b"\xff\xd8", reading.jfif, reading.adobe, *reading.tables)),
-        data[first:end],
-        closed,
+        data[reading.first : end],
+        reading.closed,
         reading.whole_file,
         reading.frame in _ARITHMETIC,
-        any(len(each.got) < _COEFFICIENTS for each in reading.channels.values()) or restarts < reading.restarts,
+        incomplete or restarts < reading.restarts,
         reading.exif,
         b"".join(reading.profile[number] for number in sorted(reading.profile)),
     )

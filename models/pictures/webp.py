@@ -39,12 +39,25 @@ class Webp:
         return image
 
 
+def size_of(data: memoryview) -> tuple[int, int]:
+    """Width and height from the first chunk. Raises UndecodableImage, struct.error."""
+    kind = bytes(data[12:16])
+    if kind == b"VP8X":
+        return 1 + _uint24(data, 24), 1 + _uint24(data, 27)
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    raise UndecodableImage("the WebP is damaged: it has no frame")
+
+
 def parse(data: memoryview) -> Webp:
     """Raises UndecodableImage where the file is shorter than it says or has no frame."""
     end = 8 + struct.unpack_from("<I", data, 4)[0]
     if end > len(data):
         raise UndecodableImage("the WebP is cut short")
-    size: tuple[int, int] | None = None
     flags = frames = 0
     exif = profile = b""
     position = 12
@@ -54,7 +67,6 @@ def parse(data: memoryview) -> Webp:
         kind, length = struct.unpack_from("<4sI", data, position)
         body = position + 8
         if kind == b"VP8X":
-            size = 1 + _uint24(data, body + 4), 1 + _uint24(data, body + 7)
             flags = body
         elif kind == b"ANMF":
             frames += 1
@@ -62,16 +74,8 @@ def parse(data: memoryview) -> Webp:
             exif = bytes(data[body : body + length])
         elif kind == b"ICCP":
             profile = bytes(data[body : body + length])
-        elif kind == b"VP8 " and size is None:
-            width, height = struct.unpack_from("<HH", data, body + 6)
-            size = width & 0x3FFF, height & 0x3FFF
-        elif kind == b"VP8L" and size is None:
-            bits = struct.unpack_from("<I", data, body + 1)[0]
-            size = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
         position = body + length + (length & 1)
-    if size is None:
-        raise UndecodableImage("the WebP is damaged: it has no frame")
-    return Webp(Header("webp", *size, max(1, frames)), data, flags, frames > 0, exif, profile)
+    return Webp(Header("webp", *size_of(data), max(1, frames)), data, flags, frames > 0, exif, profile)
 
 
 def _uint24(data: memoryview, position: int) -> int:

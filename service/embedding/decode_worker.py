@@ -1,12 +1,13 @@
 """A process that decodes pictures for the service, and nothing else: it may crash, hang or run out of memory.
 
 It is started with a clean interpreter, so it holds neither the data directory's lock nor the listening socket. Bytes
-come in and pixels go out through one shared mapping; the socket carries only small headers (see `decoder`).
+come in and pixels go out through one shared mapping; the socket carries only small headers (see `decoder_process`).
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import resource
 import signal
@@ -33,7 +34,7 @@ def die_with_parent() -> None:
 
 
 def main() -> None:
-    socket_fd, memory_fd, max_pixels = (int(each) for each in sys.argv[1:4])
+    socket_fd, memory_fd, max_pixels, cpu_seconds = (int(each) for each in sys.argv[1:5])
     die_with_parent()
     for each in (signal.SIGINT, signal.SIGTERM):  # these go to whole groups; the parent decides when a worker ends
         signal.signal(each, signal.SIG_IGN)
@@ -44,7 +45,16 @@ def main() -> None:
     with socket.socket(fileno=socket_fd) as channel, mmap.mmap(memory_fd, 0) as memory:
         channel.sendall(b"{}")
         while header := channel.recv(65536):
+            allow(cpu_seconds)
             channel.sendall(orjson.dumps(answer(orjson.loads(header), memory, limits)))
+
+
+def allow(seconds: int) -> None:
+    """So much processor time from now on; then the kernel ends the process with SIGXCPU."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    wanted = math.ceil(used.ru_utime + used.ru_stime) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
 
 
 def answer(job: dict[str, object], memory: mmap.mmap, limits: Limits) -> dict[str, object]:
@@ -78,6 +88,7 @@ def answer(job: dict[str, object], memory: mmap.mmap, limits: Limits) -> dict[st
         "width": decoded.width,
         "height": decoded.height,
         "format": decoded.format,
+        "plain": decoded.plain,
     }
 
 

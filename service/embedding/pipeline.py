@@ -117,15 +117,15 @@ class Pipeline:
             )
         media = Media(decoded.width, decoded.height, decoded.format, len(data), sha256)
         if known is not None:
-            return Embedded(known.vector, media, decoded.thumbnail, decoding.ms)
+            return Embedded(known.vector, media, decoded.thumbnail, decoding.ms, plain=decoded.plain)
         if time.monotonic() >= deadline:
             raise DeadlinePassed()
         with self._metrics.stage("embed") as embedding:
             vector = await self.batcher.submit(network, decoded.pixels, deadline=deadline, bulk=bulk)
         vector.flags.writeable = False
         if not bulk:
-            self._cache.put(key, Embedded(vector, media))
-        return Embedded(vector, media, decoded.thumbnail, decoding.ms, embedding.ms)
+            self._cache.put(key, Embedded(vector, media, plain=decoded.plain))
+        return Embedded(vector, media, decoded.thumbnail, decoding.ms, embedding.ms, decoded.plain)
 
     async def prove(self, *, seconds: float, not_older: float) -> None:
         """One real inference through a lane, unless one was made in the last `not_older` seconds.

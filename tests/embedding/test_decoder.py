@@ -18,8 +18,11 @@ from PIL import Image
 from models.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from models.pictures import image
 from models.preprocessing import Preprocessing
-from service.embedding.decoder import DecoderPool, Worker
+from service.embedding.decoder import MOST_KILLED, DecoderPool
+from service.embedding.decoder_process import Worker
 from service.errors import DeadlinePassed, NotReady, Overloaded
+from tests.harness.wild.case import encode
+from tests.harness.wild.jpegs import markers, place
 
 PLAIN = Preprocessing()
 
@@ -30,6 +33,13 @@ def jpeg(seed: int = 1, size: tuple[int, int] = (400, 300)) -> bytes:
     out = io.BytesIO()
     small.resize(size, Image.Resampling.BICUBIC).save(out, "JPEG", quality=85)
     return out.getvalue()
+
+
+def many_scans(count: int, size: tuple[int, int]) -> bytes:
+    """A grey progressive JPEG whose last scan comes again and again."""
+    whole = encode(Image.new("L", size, 90), "JPEG", progressive=True)
+    scan = whole[place(whole, 0xDA, -1) : place(whole, 0xD9)]
+    return whole[:-2] + scan * (count - len([marker for marker, _ in markers(whole) if marker == 0xDA])) + whole[-2:]
 
 
 def with_pool(body: Callable[[DecoderPool], Awaitable[Any]], **options: Any) -> Any:
@@ -94,32 +104,109 @@ def test_a_worker_that_died_of_something_else_costs_no_picture() -> None:
 
 
 class Fragile(DecoderPool):
-    """A pool whose replacements die as soon as they are ready, as they do of a picture that crashes the decoder."""
+    """A pool whose next workers end by a signal as soon as they are ready."""
 
-    fragile = True
+    deaths = 0
+    by = signal.SIGKILL
 
     async def _fresh(self) -> Worker:
         worker = await super()._fresh()
-        if self.fragile:
-            os.kill(worker.pid, signal.SIGKILL)
+        if self.deaths:
+            self.deaths -= 1
+            os.kill(worker.pid, self.by)
         return worker
 
 
-def test_a_picture_that_kills_two_workers_is_to_blame_and_the_next_one_is_fine() -> None:
+def with_fragile_pool(deaths: int, by: signal.Signals, body: Callable[[Fragile], Awaitable[Any]]) -> None:
+    """deaths: of workers one after the other; the first is one that has been idle."""
+
     async def main() -> None:
         pool = Fragile(workers=1, max_bytes=2**20, max_pixels=64_000_000)
         await pool.start()
         try:
-            os.kill(pool.pids[0], signal.SIGKILL)
-            with pytest.raises(UndecodableImage, match="crashes"):
-                await pool.decode(jpeg(), preprocessing=PLAIN)
-            pool.fragile = False
-            assert (await pool.decode(jpeg(), preprocessing=PLAIN)).format == "jpeg"
-            assert pool.restarts >= 2
+            pool.deaths, pool.by = deaths - 1, by
+            os.kill(pool.pids[0], by)
+            await asyncio.wait_for(body(pool), 60)
+            assert (await pool.decode(jpeg(), preprocessing=Preprocessing())).format == "jpeg"
+            assert pool.restarts == deaths
         finally:
             await pool.close()
 
-    asyncio.run(asyncio.wait_for(main(), 60))
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("by", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
+def test_a_picture_that_crashes_two_workers_is_to_blame_and_the_next_one_is_fine(by: signal.Signals) -> None:
+    async def body(pool: Fragile) -> None:
+        with pytest.raises(UndecodableImage, match="crashes"):
+            await pool.decode(jpeg(), preprocessing=Preprocessing())
+
+    with_fragile_pool(2, by, body)
+
+
+@pytest.mark.parametrize("deaths", [2, 3, MOST_KILLED - 1])
+def test_workers_killed_by_somebody_else_cost_a_sound_picture_nothing(deaths: int) -> None:
+    async def body(pool: Fragile) -> None:
+        assert (await pool.decode(jpeg(), preprocessing=Preprocessing())).format == "jpeg"
+
+    with_fragile_pool(deaths, signal.SIGKILL, body)
+
+
+def test_where_workers_are_killed_all_the_time_the_picture_is_not_to_blame() -> None:
+    async def body(pool: Fragile) -> None:
+        with pytest.raises(NotReady, match="being killed"):
+            await pool.decode(jpeg(), preprocessing=Preprocessing())
+
+    with_fragile_pool(MOST_KILLED, signal.SIGKILL, body)
+
+
+def test_a_picture_has_so_much_processor_time() -> None:
+    """400 scans over 16 megapixels, in 200 kB."""
+
+    async def body(pool: DecoderPool) -> None:
+        with pytest.raises(ImageTooLarge, match="more than 1 seconds of processor time"):
+            await pool.decode(many_scans(400, (4000, 4000)), preprocessing=Preprocessing())
+        assert (await pool.decode(jpeg(), preprocessing=Preprocessing())).format == "jpeg"
+        assert pool.restarts == 1
+
+    with_pool(body, workers=1, cpu_seconds=1, max_pixels=10**9)
+
+
+EXPENSIVE = {
+    "progressive JPEG": lambda: many_scans(20, (4000, 4000)),
+    "PNG": lambda: encode(Image.new("RGB", (3000, 3000)), "PNG"),
+    "WebP": lambda: encode(Image.new("RGB", (3200, 3200)), "WEBP", lossless=True, quality=0, method=0),
+}
+
+
+@pytest.mark.parametrize("kind", EXPENSIVE)
+def test_a_cheap_picture_passes_expensive_ones(kind: str) -> None:
+    """However many expensive pictures came first, one worker is kept for the others."""
+    data = EXPENSIVE[kind]()
+
+    async def body(pool: DecoderPool) -> None:
+        before = [asyncio.create_task(pool.decode(data, preprocessing=Preprocessing())) for _ in range(4)]
+        await asyncio.sleep(0)
+        await pool.decode(jpeg(), preprocessing=Preprocessing())
+        assert sum(task.done() for task in before) <= 1
+        await asyncio.gather(*before)
+
+    with_pool(body, workers=2)
+
+
+def test_an_expensive_picture_whose_caller_goes_leaves_its_place() -> None:
+    async def body(pool: DecoderPool) -> None:
+        data = EXPENSIVE["PNG"]()
+        gone = [asyncio.create_task(pool.decode(data, preprocessing=Preprocessing())) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        for task in gone:
+            task.cancel()
+        with pytest.raises(DeadlinePassed):
+            await pool.decode(data, preprocessing=Preprocessing(), deadline=time.monotonic())
+        for _ in range(3):
+            await pool.decode(data, preprocessing=Preprocessing())
+
+    with_pool(body, workers=2)
 
 
 def test_closing_tells_those_who_wait_for_a_worker() -> None:

@@ -23,7 +23,7 @@ from tests.harness.pictures import jpeg
 
 @pytest.fixture
 def with_pipeline(tmp_path: Path, model_dir: Path) -> Callable[[Callable[[Pipeline], Awaitable[Any]]], None]:
-    """Runs a coroutine over the pipeline of a service with one decoder."""
+    """Runs a coroutine over the pipeline of a service with as few decoders as there can be."""
 
     def run(body: Callable[[Pipeline], Awaitable[Any]]) -> None:
         async def main() -> None:
@@ -46,18 +46,21 @@ def test_a_joined_flight_that_runs_out_of_time_is_flown_again_for_whoever_has_so
 ) -> None:
     async def body(pipeline: Pipeline) -> None:
         network = pipeline.networks.default
-        (pid,) = pipeline.decoder.pids
-        os.kill(pid, signal.SIGSTOP)
-        busy = asyncio.create_task(pipeline.embed(jpeg(1), network=network))
+        pids = pipeline.decoder.pids
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        busy = [asyncio.create_task(pipeline.embed(jpeg(10 + pid), network=network)) for pid in pids]
         await asyncio.sleep(0.05)
         hurried = asyncio.create_task(pipeline.embed(jpeg(2), network=network, deadline=time.monotonic() + 0.2))
         await asyncio.sleep(0.05)
         patient = asyncio.create_task(pipeline.embed(jpeg(2), network=network, deadline=time.monotonic() + 100))
         with pytest.raises(DeadlinePassed):
             await hurried
-        os.kill(pid, signal.SIGCONT)
-        assert (await patient).vector.shape == (await busy).vector.shape
-        assert pipeline.batcher.embedded == 2
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        await asyncio.gather(*busy)
+        assert (await patient).vector.shape == (network.narrow.dim,)
+        assert pipeline.batcher.embedded == len(pids) + 1
 
     with_pipeline(body)
 
