@@ -122,7 +122,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A slice of a collection in id order. next_cursor: opaque, None at the end."""
+    """A slice of a collection in id order. next_cursor: opaque, None at the end; large items make fewer a page."""
 
     items: list[Item]
     next_cursor: str | None

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 
 import structlog
 
 from service.settings import Settings
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def one_line(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escapes control characters in what is logged: a client's text neither moves the cursor nor forges a line."""
+    event["event"] = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(event["event"]))
+    return event
 
 
 def configure_logging(settings: Settings) -> None:
@@ -17,6 +26,7 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
+        one_line,
     ]
     last: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -42,4 +52,4 @@ def configure_logging(settings: Settings) -> None:
     logging.getLogger("lookalike").setLevel(settings.log_level.upper())
     logging.getLogger("uvicorn").handlers.clear()
     logging.getLogger("uvicorn").propagate = True
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is worth a line, the server says itself

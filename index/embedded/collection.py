@@ -60,6 +60,8 @@ T = TypeVar("T")
 _BATCH = 4_096  # vectors per transaction of a bulk import
 _PAUSE = 0.05  # seconds between slices of a check beside the serving
 _TRIES = 4  # searches beside writes, before one is put between them
+PAGE_BYTES = 2 * 2**20  # metadata of one page of a list: what a client that does not read can make a server hold
+PAGE_STEP = 64  # items of a page that are read at once
 _DELETE = 5_000  # items per transaction when a filter deletes many, so that other writes get through
 
 
@@ -280,12 +282,11 @@ class EmbeddedCollection:
                     if len(keys) > limit:
                         break
             ordered.close()
-            rows = items.rows_by_key(connection, bound.head.id, keys)
-        last = keys[:limit][-1:]
+            rows, shown = _page(connection, bound.head.id, keys[:limit])
         names = dict(zip(keys, ids, strict=True))
         bound.leave_out(key for key, row in rows.items() if isinstance(row, Broken))
-        page = [row.item for row in (rows.get(key) for key in keys[:limit]) if isinstance(row, Row)]
-        return Page(page, encode_cursor(names[last[0]]) if len(keys) > limit and last else None)
+        page = [row.item for row in (rows.get(key) for key in shown) if isinstance(row, Row)]
+        return Page(page, encode_cursor(names[shown[-1]]) if len(keys) > len(shown) > 0 else None)
 
     def count(self, filter: Filter | None = None) -> int:
         """Items, or those that pass."""
@@ -460,3 +461,19 @@ class EmbeddedCollection:
 
     def _bind(self, head: Head) -> Bound:
         return Bound.load(self._store, head, self._threshold(), self._policy, indexes=self._indexes)
+
+
+def _page(connection: apsw.Connection, collection: int, keys: list[int]) -> tuple[dict[int, Row | Broken], list[int]]:
+    """Rows of the first of these keys, up to PAGE_BYTES of metadata; and which keys those are."""
+    found: dict[int, Row | Broken] = {}
+    size = 0
+    for start in range(0, len(keys), PAGE_STEP):
+        rows = items.rows_by_key(connection, collection, keys[start : start + PAGE_STEP])
+        for number, key in enumerate(keys[start : start + PAGE_STEP], start):
+            row = rows.get(key)
+            size += len(row.metadata) if isinstance(row, Row) else 0
+            if number and size > PAGE_BYTES:
+                return found, keys[:number]
+            if row is not None:
+                found[key] = row
+    return found, keys

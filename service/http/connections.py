@@ -28,53 +28,51 @@ class Connections:
         self.limit = limit
         self.refused = 0
         self.aborted = 0
-        self._all: set[Connection] = set()
+        self._served: set[Connection] = set()
+        self._turned_away: set[Connection] = set()  # for as long as their refusal takes
 
     def publish(self, metrics: Metrics) -> None:
-        metrics.gauge("lookalike_connections", "Connections of clients", lambda: len(self._all))
+        metrics.gauge("lookalike_connections", "Connections of clients", lambda: len(self._served))
         metrics.gauge("lookalike_connections_limit", "Connections that are served", lambda: self.limit)
         metrics.counter("lookalike_connections_refused", "Connections refused with 503", lambda: self.refused)
         metrics.counter("lookalike_readers_aborted", "Answers broken off that nobody read", lambda: self.aborted)
 
-    def __len__(self) -> int:
-        return len(self._all)
-
     def admit(self, member: Connection, now: float) -> bool:
-        """Takes a new connection in; whether it may be served. The longest idle one gives way where there are too many.
-
-        One that may not be served is taken in too, for as long as its refusal takes.
-        """
-        if len(self._all) >= self.limit:
-            idle = [each for each in self._all if each.idle_since is not None and now - each.idle_since > SPARE_SECONDS]
+        """Takes a new connection in; whether it may be served. Of too many, the longest idle one gives way."""
+        if len(self._served) >= self.limit:
+            idle = [each for each in self._served if now - (each.idle_since or now) > SPARE_SECONDS]
             if idle:
-                spare = min(idle, key=lambda each: each.idle_since or 0.0)
-                self._all.discard(spare)
+                spare = min(idle, key=lambda each: each.idle_since or now)
+                self._served.discard(spare)
                 spare.spare()
-        served = len(self._all) < self.limit
-        self._all.add(member)
-        self.refused += not served
-        return served
+        if len(self._served) < self.limit:
+            self._served.add(member)
+            return True
+        self._turned_away.add(member)
+        self.refused += 1
+        return False
 
     @property
     def beyond(self) -> bool:
         """Whether even refusals would take too many descriptors."""
-        return len(self._all) > self.limit + RESERVED // 4
+        return len(self._turned_away) > min(RESERVED, self.limit) // 4
 
     def discard(self, member: Connection) -> None:
-        self._all.discard(member)
+        self._served.discard(member)
+        self._turned_away.discard(member)
 
     def tick(self, now: float) -> None:
         """Once a second: ends what takes too long, and frees memory that stuck readers hold."""
-        for member in list(self._all):
+        for member in [*self._served, *self._turned_away]:
             member.tick(now)
         self.relieve(now)
 
     def relieve(self, now: float) -> None:
         """Closes the connections that hold most for readers that are stuck, until the rest fits UNSENT_BYTES."""
-        total = sum(member.unsent for member in self._all)
+        total = sum(member.unsent for member in self._served)
         if total <= UNSENT_BYTES:
             return
-        for member in sorted(self._all, key=lambda each: each.unsent, reverse=True):
+        for member in sorted(self._served, key=lambda each: each.unsent, reverse=True):
             if total <= UNSENT_BYTES:
                 return
             if member.unsent and now - member.moved_at > STUCK_SECONDS:

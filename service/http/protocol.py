@@ -18,8 +18,8 @@ from uvicorn.server import ServerState
 from service.http.connections import Connections
 from service.http.exchange import PIECE, Exchange, refusal
 from service.http.head import Head, HeadReader, malformed
-from service.http.pace import Pace
 from service.http.problems import Problem
+from service.http.taking import Taking
 
 # Bytes of an answer from which on the memory of all answers is looked at.
 LARGE = 2**20
@@ -83,12 +83,9 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._pumping = False
         self._closing = False  # no further request
-        self._written = 0
-        self._taken = 0
-        self._reader: Pace | None = None
+        self._taking = Taking(-1, self._since)
         self._writable = asyncio.Event()
         self._writable.set()
-        self.moved_at = self._since
 
     # ---- asyncio ----
 
@@ -96,6 +93,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn names its own protocols
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        self._taking = Taking(transport.get_extra_info("socket").fileno(), self._loop.time())
         self._ends = {"client": _address(peer), "server": _address(own)}
         if self._house.admit(self, self._loop.time()):
             return
@@ -147,7 +145,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if not self._transport.is_closing():
-            self._written += len(data)
+            self._taking.written += len(data)
             self._transport.write(data)
 
     async def writable(self) -> None:
@@ -187,8 +185,13 @@ class Connection(asyncio.Protocol):
         return self._since if self._phase is Phase.HEAD else None
 
     @property
+    def moved_at(self) -> float:
+        """When the client last took something of an answer."""
+        return self._taking.moved_at
+
+    @property
     def unsent(self) -> int:
-        """Bytes of its answer that the client has not taken yet; `moved_at` is when it last took some."""
+        """Bytes of an answer that the process holds for the client."""
         waiting = self._exchange.pending if self._exchange is not None else 0
         return waiting + self._transport.get_write_buffer_size()
 
@@ -198,7 +201,10 @@ class Connection(asyncio.Protocol):
 
     def tick(self, now: float) -> None:
         """Ends what has taken too long."""
-        self._watch_reader(now)
+        if self._taking.stuck(self._transport.get_write_buffer_size(), now, self._patience):
+            self._house.aborted += 1
+            self.abort()
+            return
         age = now - self._since
         if self._phase is Phase.HEAD:
             if self._buffer or self._first:
@@ -210,27 +216,9 @@ class Connection(asyncio.Protocol):
             if age > DRAIN_SECONDS or self._thrown > DRAIN_BYTES:
                 self._close()
         elif self._phase is Phase.LINGER and not self.unsent:
-            still = now - max(self._thrown_at, self._since, self.moved_at)
+            still = now - max(self._thrown_at, self._since, self._taking.moved_at)
             if still > LINGER_SECONDS or age > DRAIN_SECONDS or self._thrown > DRAIN_BYTES:
                 self._transport.close()
-
-    def _watch_reader(self, now: float) -> None:
-        """Ends a connection whose client does not read its answer, or hardly."""
-        waiting = self._transport.get_write_buffer_size()
-        taken, before = self._written - waiting, self._taken
-        self._taken = taken
-        if not waiting:
-            self._reader = None
-            return
-        if self._reader is None:
-            self._reader = Pace(now)
-            self.moved_at = now
-        elif taken > before:
-            self._reader.add(taken - before, now)
-            self.moved_at = now
-        if self._reader.too_slow(now, alone=True, patience=self._patience):
-            self._house.aborted += 1
-            self.abort()
 
     # ---- reading ----
 

@@ -26,6 +26,11 @@ def command() -> list[str]:
     return [str(script)] if script.exists() else [sys.executable, "-m", "service.cli.main"]
 
 
+def limited(descriptors: int) -> list[str]:
+    """What goes ahead of a command so that it may open only so many files; nothing for 0."""
+    return ["sh", "-c", f'ulimit -n {descriptors}; exec "$0" "$@"'] if descriptors else []
+
+
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without settings of Lookalike, then `extra`."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("LOOKALIKE_")}
@@ -61,14 +66,19 @@ class ServerProcess:
         self.log_path = data_dir.with_name(data_dir.name + ".log")
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, wait: float = 120, arguments: Sequence[str] = ()) -> Self:
+    def start(self, *, wait: float = 120, arguments: Sequence[str] = (), descriptors: int = 0) -> Self:
         """Starts the process; returns when /readyz answers 200. wait: seconds at most; 0 returns at once.
 
-        arguments: of `lookalike serve`. Raises RuntimeError or TimeoutError with the end of the log.
+        arguments: of `lookalike serve`; descriptors: how many it may open, 0 for any number. Raises RuntimeError or
+        TimeoutError with the end of the log.
         """
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command(), "serve", *arguments], cwd=self.data_dir.parent, env=self.env, stdout=log, stderr=log
+                [*limited(descriptors), *command(), "serve", *arguments],
+                cwd=self.data_dir.parent,
+                env=self.env,
+                stdout=log,
+                stderr=log,
             )
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline:

@@ -92,9 +92,13 @@ class Wire:
             return True
         return False
 
-    def _more(self) -> None:
+    def read(self, size: int) -> None:
+        """Takes up to `size` bytes more, for later. Raises Gone."""
+        self._more(size)
+
+    def _more(self, size: int = 65536) -> None:
         try:
-            data = self.socket.recv(65536)
+            data = self.socket.recv(size)
         except ConnectionError as error:
             raise Gone(str(error)) from error
         if not data:
