@@ -1,5 +1,4 @@
-"""The OpenAPI document as generators of clients need it: made of the schema's own types, each operation with what it
-may be refused for.
+"""The OpenAPI document, made of the schema's own types, each operation with what it may be refused for.
 
 What a route cannot say by its answer's type it says with the helpers here; `describe` puts everything together.
 """
@@ -35,6 +34,19 @@ REQUESTS: tuple[type[BaseModel], ...] = (
     embeddings.EmbeddingRequest,
     problems.ProblemDetails,
 )
+LICENSE = {"name": "MIT", "identifier": "MIT"}
+DESCRIPTION = """\
+Pictures of a catalogue are **items** of a **collection**. A search brings a picture, an item, a vector or examples, and
+finds the items whose vectors are nearest by cosine. Nothing near enough is an answer, not an error: `no_match`.
+
+Every error is `application/problem+json` (RFC 9457); its `type` says which kind. After 503 come back as `Retry-After`
+says. A write that was answered with 2xx is on disk, and every later search sees it.
+"""
+SECURITY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "Not asked for by a service without keys, and then not looked at",
+}
 TAGS = {
     "search": "Find similar pictures: by upload, by a stored item, by vector, by examples.",
     "items": "Put, read, change, list and delete the pictures of a collection.",
@@ -67,24 +79,23 @@ def describe(app: FastAPI, *, root: str = "") -> Schema:
     document: Schema = get_openapi(
         title=app.title, version=app.version, summary=app.summary, routes=list(app.routes), license_info=LICENSE
     )
-    document["info"]["contact"] = {"name": "The Lookalike authors"}
+    document["info"] |= {"description": DESCRIPTION, "contact": {"name": "The Lookalike authors"}}
     document["servers"] = [{"url": root or "/", "description": "This service"}]
+    document["security"] = [{}, {"key": []}]
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     _, shared = models_json_schema([(model, "validation") for model in REQUESTS], ref_template=REF)
-    components = document.setdefault("components", {}).setdefault("schemas", {})
+    document.setdefault("components", {})["securitySchemes"] = {"key": SECURITY}
+    components = document["components"].setdefault("schemas", {})
     components.update(shared["$defs"])
     for generated in ("HTTPValidationError", "ValidationError"):
         components.pop(generated, None)
     for schema in components.values():
-        _exclusive(schema)
+        _tidy(schema)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _finish(path, method, operation)
     document["components"]["schemas"] = dict(sorted(components.items()))
     return document
-
-
-LICENSE = {"name": "MIT", "identifier": "MIT"}
 
 
 def json_body(model: type[BaseModel], *, required: bool = True) -> Schema:
@@ -130,12 +141,16 @@ def created(model: type[BaseModel], *, links: Schema | None = None) -> dict[int 
     }
 
 
-def refusals(*names: str) -> dict[int | str, Schema]:
-    """`responses` of a route: what it may be refused for, by slugs and GROUPS. Anything else is `default`."""
+def refusals(*names: str, binary: bool = False) -> dict[int | str, Schema]:
+    """`responses` of a route: what it may be refused for, by slugs and GROUPS. Anything else is `default`.
+
+    binary: the answer is no JSON. Generators that do not know its type would read it as what `default` says.
+    """
     slugs = [slug for name in names for slug in GROUPS.get(name, (name,))]
     found = _answers([*slugs, "invalid-request", "not-ready"])
-    found["default"] = {"description": "Any other problem", **problem(["internal"])}
-    return found
+    if binary:
+        return found | _answers(["internal"])
+    return found | {"default": {"description": "Any other problem", **problem(["internal"])}}
 
 
 def _answers(slugs: list[str]) -> dict[int | str, Schema]:
@@ -203,13 +218,26 @@ def _names(path: str) -> Iterator[str]:
             yield part.strip("{}")
 
 
-def _exclusive(schema: Any) -> None:
-    """Types of which a value has exactly one are shown as such; pydantic knows only that it has one of them."""
+def _tidy(schema: Any) -> None:
+    """Alternatives as generators read them best: types of a value side by side, one of several objects as such."""
     if isinstance(schema, list):
         for each in schema:
-            _exclusive(each)
+            _tidy(each)
     elif isinstance(schema, dict):
-        if "anyOf" in schema and all("$ref" in each for each in schema["anyOf"]):
-            schema["oneOf"] = schema.pop("anyOf")
         for each in schema.values():
-            _exclusive(each)
+            _tidy(each)
+        kinds = schema.get("anyOf")
+        if not isinstance(kinds, list):
+            return
+        if all("$ref" in each for each in kinds):
+            # pydantic knows only that a value is at least one of them.
+            schema["oneOf"] = schema.pop("anyOf")
+            return
+        keywords = [key for each in kinds for key in each if key != "type"]
+        plain = all(isinstance(each.get("type"), str) and each["type"] not in ("array", "object") for each in kinds)
+        if plain and len(set(keywords)) == len(keywords) and "enum" not in keywords:
+            del schema["anyOf"]
+            schema["type"] = [each["type"] for each in kinds]
+            for each in kinds:
+                for key, value in each.items():
+                    schema.setdefault(key, value)

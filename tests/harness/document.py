@@ -11,8 +11,6 @@ from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import best_match
 
 PROBLEM = "application/problem+json"
-# Paths outside the document: the page, its files, and what only a command beside the server asks.
-OTHERS = re.compile(r"/$|/docs$|/docs/static/|/static/|/favicon\.ico$|/openapi\.json$|/admin/")
 
 
 class Judge:
@@ -20,6 +18,7 @@ class Judge:
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
+        self._root = document["servers"][0]["url"].rstrip("/")
         self._paths = [
             (re.compile(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(path))), operations)
             for path, operations in document["paths"].items()
@@ -39,7 +38,7 @@ class Judge:
             return
         described = operation["responses"].get(str(response.status_code))
         if described is None and response.status_code >= 500:
-            described = operation["responses"]["default"]
+            described = operation["responses"].get("default", operation["responses"].get("500"))
         assert described is not None, f"{where}: a status that is not documented"
         content = described.get("content")
         if content is None:
@@ -53,6 +52,7 @@ class Judge:
 
     def _operation(self, method: str, path: str) -> dict[str, Any] | None:
         """That of the path with the fewest parameters that matches, as the router has it."""
+        path = path.removeprefix(self._root)
         found = [operations for pattern, operations in self._paths if pattern.fullmatch(path)]
         operations = [each[method.lower()] for each in found if method.lower() in each]
         operation: dict[str, Any] | None = operations[0] if operations else None

@@ -31,6 +31,18 @@ class Server(ServerProcess):
         hooks = {"response": [self._checked]}
         return httpx.Client(**{"base_url": self.url, "timeout": 60, "trust_env": False, **options}, event_hooks=hooks)
 
+    def new_async_client(self, **options: Any) -> httpx.AsyncClient:
+        """The same for many requests at a time."""
+
+        async def checked(response: httpx.Response) -> None:
+            await response.aread()
+            self._checked(response)
+
+        hooks = {"response": [checked]}
+        return httpx.AsyncClient(
+            **{"base_url": self.url, "timeout": 60, "trust_env": False, **options}, event_hooks=hooks
+        )
+
     def _checked(self, response: httpx.Response) -> None:
         if self._document is None:
             asked = httpx.get(f"{self.url}/openapi.json", trust_env=False, timeout=60)

@@ -222,7 +222,7 @@ def test_openais_clients_read_models_and_errors(running: Server) -> None:
 def test_everything_follows_the_path_of_a_proxy(server: StartServer, cut: bool) -> None:
     one = server(env={"LOOKALIKE_ROOT_PATH": "/shop/look"})
     asked = "" if cut else "/shop/look"
-    with httpx.Client(base_url=one.url, trust_env=False, timeout=60) as client:
+    with one.new_client() as client:
         files = {"image": ("a.jpg", jpeg(1))}
         put = client.put(f"{asked}{PATH}/items/a", files=files)
         assert put.headers["location"] == f"/shop/look{PATH}/items/a"

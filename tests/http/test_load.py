@@ -35,7 +35,7 @@ def children(server: Server) -> list[int]:
 
 async def flood(server: Server, pictures: list[bytes], **options: Any) -> list[httpx.Response]:
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False, limits=limits) as client:
+    async with server.new_async_client(limits=limits) as client:
         return await asyncio.gather(
             *(client.post(SEARCH, files={"image": ("a.jpg", each)}, **options) for each in pictures)
         )
@@ -68,7 +68,7 @@ def test_a_full_queue_answers_503_with_retry_after_and_health_goes_on(server: St
         waits: list[float] = []
 
         async def probe() -> None:
-            async with httpx.AsyncClient(base_url=one.url, trust_env=False, timeout=30) as client:
+            async with one.new_async_client(timeout=30) as client:
                 for _ in range(10):
                     started = time.monotonic()
                     assert (await client.get("/livez")).status_code == 200

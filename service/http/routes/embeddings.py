@@ -15,7 +15,7 @@ from service.http.middleware import while_connected
 from service.http.openapi import json_body, refusals
 from service.http.reading import read_json
 from service.http.routing import Admitted, Direct, Loaded, deadline
-from service.http.schemas.embeddings import Embedding, EmbeddingList, EmbeddingRequest, Model, ModelList, Usage
+from service.http.schemas.embeddings import EmbeddedPicture, EmbeddingList, EmbeddingRequest, Model, ModelList, Usage
 from service.search.query import decode_base64
 
 router = APIRouter(prefix="/v1", tags=["embeddings"], route_class=Direct)
@@ -56,7 +56,7 @@ async def create_embeddings(request: Request, runtime: Loaded, admission: Admitt
     return answered(
         EmbeddingList(
             data=[
-                Embedding(
+                EmbeddedPicture(
                     index=number,
                     embedding=base64.b64encode(each.vector.astype("<f4").tobytes()).decode()
                     if packed

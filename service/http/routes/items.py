@@ -152,7 +152,7 @@ async def delete(collection: Named, id: ItemPath, runtime: Loaded) -> Response:
     "/{id}/thumbnail",
     operation_id="get_thumbnail",
     response_class=Response,
-    responses=THUMBNAIL | refusals("not-found"),
+    responses=THUMBNAIL | refusals("not-found", binary=True),
 )
 async def thumbnail(collection: Named, id: ItemPath, request: Request, runtime: Loaded) -> Response:
     """Shows an item's picture as WebP, longest side 256; 404 for an item imported as a vector."""

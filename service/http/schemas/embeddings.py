@@ -25,7 +25,7 @@ class EmbeddingRequest(Request):
     user: str | None = Field(None, max_length=256, description="Taken and not looked at")
 
 
-class Embedding(Answer):
+class EmbeddedPicture(Answer):
     """One picture's vector."""
 
     object: Literal["embedding"] = "embedding"
@@ -46,7 +46,7 @@ class EmbeddingList(Answer):
     """The vectors in the order of the pictures."""
 
     object: Literal["list"] = "list"
-    data: Annotated[list[Embedding], Field(max_length=MAX_BATCH)]
+    data: Annotated[list[EmbeddedPicture], Field(max_length=MAX_BATCH)]
     model: Text
     usage: Usage
 
