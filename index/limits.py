@@ -14,5 +14,6 @@ NAME = re.compile(NAME_PATTERN.removeprefix("^").removesuffix("$"))
 ID_RULE = "1 to 128 characters of A-Z a-z 0-9 . _ : @ -, and not '.' or '..'"
 NAME_RULE = "1 to 63 characters of a-z 0-9 _ -, and starts with a letter or digit"
 
+MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1  # in metadata and filters
 MAX_METADATA = 65_536  # bytes of JSON
 MAX_RECORD = 2**20  # bytes of JSON

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from pyroaring import BitMap
 
-from index.embedded.filters.column import bitmap
 from index.embedded.filters.fields import Fields
+from index.embedded.filters.sorted import bitmap
 from index.embedded.live.live import LiveIndex
 from index.embedded.live.policy import Policy
 from index.embedded.store import items

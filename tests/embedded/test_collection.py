@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -442,3 +443,34 @@ def test_cut_original_is_written_again(
     (tmp_path / "originals" / sha256[:2] / sha256).write_bytes(b"a who")
     put(collection, entry("b", 2, b"a whole picture"))
     assert catalogue.original(sha256) == b"a whole picture"
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**60 + 3, 2**63 - 1, -(2**63)])
+def test_large_integers_are_found_alike_before_and_after_a_write(collection: EmbeddedCollection, number: int) -> None:
+    """Whether it was read from the store or followed from a write, a value is compared as the integer it is."""
+    nearby = [number - 1, number + 1, float(number)]
+    put(collection, entry("before", 1, n=number))
+    exactly = parse_filter({"must": [{"key": "n", "range": {"gte": number, "lte": number}}]})
+    beside = parse_filter(
+        {"must": [{"key": "n", "any": [float(number)] if abs(number) % 2 else [number + 1 - number]}]}
+    )
+    assert collection.count(exactly) == 1 and collection.count(beside) == 0
+    put(collection, entry("after", 2, n=number))
+    assert collection.count(exactly) == 2 and collection.count(beside) == 0
+    assert {item.metadata["n"] for item in collection.scan(filter=exactly).items} == {number}
+
+
+@pytest.mark.parametrize("metadata", [{"n": 2**63}, {"n": [1, {"m": -(2**63) - 1}]}, {"n": 2**70}])
+def test_integers_beyond_64_bits_are_refused_wherever_they_come_from(
+    collection: EmbeddedCollection, metadata: dict[str, Any]
+) -> None:
+    """Never rounded in silence: not on the way in, not by a patch, not in bulk."""
+    put(collection, entry("a", 1))
+    for write in (
+        lambda: put(collection, entry("b", 2, **metadata)),
+        lambda: collection.merge_metadata("a", metadata),
+        lambda: collection.import_vectors(["c"], vector(3)[None], [metadata], fingerprint=collection.fingerprint),
+    ):
+        with pytest.raises(InvalidMetadata, match="64 bits"):
+            write()
+    assert collection.count() == 1 and collection.get("a").metadata == {}

@@ -5,7 +5,6 @@ on one item's metadata, and from the bitmaps over a whole collection.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -25,6 +24,13 @@ ITEM = {
     "deep": {"er": {"n": 1.5}},
     "a.b": "dotted",
     "none": None,
+    "variants": [{"size": "M", "stock": [{"n": 3}, {"n": [5, "x"]}]}, {"size": ["L", "XL"]}, "loose", [{"size": "S"}]],
+    "big": 2**53 + 1,
+    "least": -(2**63),
+    "half": 0.5,
+    "huge": 1e300,
+    "at": "2024-05-01T12:00:00.25+02:00",
+    "day": "2024-05-01",
 }
 
 
@@ -48,20 +54,44 @@ ITEM = {
         ({"key": "missing", "match": "x"}, False),
         ({"key": "none", "match": None}, True),
         ({"key": "price", "range": {"gte": 10, "gt": 10}}, False),
+        ({"key": "variants.size", "match": "M"}, True),
+        ({"key": "variants.size", "any": ["XS", "XL"]}, True),
+        ({"key": "variants.size", "match": "S"}, True),
+        ({"key": "variants.size", "match": "loose"}, False),
+        ({"key": "variants.stock.n", "range": {"gt": 4, "lt": 6}}, True),
+        ({"key": "variants.stock.n", "match": "x"}, True),
+        ({"key": "variants.stock", "match": "x"}, False),
+        ({"key": "big", "match": 2**53}, False),
+        ({"key": "big", "match": 2**53 + 1}, True),
+        ({"key": "big", "match": float(2**53)}, False),
+        ({"key": "big", "range": {"gt": 2**53}}, True),
+        ({"key": "big", "range": {"gte": 2**53 + 2}}, False),
+        ({"key": "big", "range": {"gt": float(2**53), "lt": float(2**53 + 2)}}, True),
+        ({"key": "least", "range": {"lte": -(2**63)}}, True),
+        ({"key": "least", "range": {"gt": -(2**63)}}, False),
+        ({"key": "half", "range": {"gt": 0, "lt": 1}}, True),
+        ({"key": "huge", "range": {"gt": 2**63 - 1}}, True),
+        ({"key": "at", "range": {"gte": "2024-05-01T10:00:00.25Z", "lte": "2024-05-01t10:00:00.250000z"}}, True),
+        ({"key": "at", "range": {"gt": "2024-05-01T10:00:00.25Z"}}, False),
+        ({"key": "at", "range": {"gte": "2024-05-01T10:00:00.2500000001Z"}}, False),
+        ({"key": "at", "range": {"lt": "2024-05-01T05:30:00-05:00"}}, True),
+        ({"key": "at", "range": {"gte": 0}}, False),
+        ({"key": "day", "range": {"gte": "2024-04-30T23:00:00-01:00", "lt": "2024-05-02"}}, True),
+        ({"key": "brand", "range": {"gte": "2024-05-01"}}, False),
     ],
 )
 def test_condition(condition: dict[str, Any], expected: bool) -> None:
     """Each operator decides as the contract says, alone in `must` and the other way round in `must_not`."""
     assert parse_filter({"must": [condition]}).accepts(ITEM) is expected
     assert parse_filter({"must_not": [condition]}).accepts(ITEM) is not expected
-    assert parse_filter(json.dumps({"should": [condition]})).accepts(ITEM) is expected
+    assert parse_filter({"must": None, "should": [condition], "must_not": []}).accepts(ITEM) is expected
 
 
 @pytest.mark.parametrize(
     ("value", "path"),
     [
         ([], ""),
-        ("{", ""),
+        ("{}", ""),
         ({"musst": []}, ""),
         ({"must": {}}, "must"),
         ({"must": [1]}, "must[0]"),
@@ -75,6 +105,16 @@ def test_condition(condition: dict[str, Any], expected: bool) -> None:
         ({"must_not": [{"key": "a", "range": {"ge": 1}}]}, "must_not[0].range"),
         ({"must_not": [{"key": "a", "range": {"gte": True}}]}, "must_not[0].range.gte"),
         ({"must_not": [{"key": "a", "range": {"gte": 10**400}}]}, "must_not[0].range.gte"),
+        ({"must": [{"key": "a", "range": {"gte": 2**63}}]}, "must[0].range.gte"),
+        ({"must": [{"key": "a", "range": {"lt": -(2**63) - 1}}]}, "must[0].range.lt"),
+        ({"must": [{"key": "a", "match": 2**63}]}, "must[0].match"),
+        ({"must": [{"key": "a", "any": [1, -(2**64)]}]}, "must[0].any[1]"),
+        ({"must": [{"key": "a", "range": {"gte": None}}]}, "must[0].range.gte"),
+        ({"must": [{"key": "a", "range": {"gte": "tomorrow"}}]}, "must[0].range.gte"),
+        ({"must": [{"key": "a", "range": {"gte": "2024-02-30"}}]}, "must[0].range.gte"),
+        ({"must": [{"key": "a", "range": {"gte": "2024-02-01T24:00:00Z"}}]}, "must[0].range.gte"),
+        ({"must": [{"key": "a", "range": {"gte": "2024-02-01T12:00:00"}}]}, "must[0].range.gte"),
+        ({"must": [{"key": "a", "range": {"gte": 1, "lt": "2024-02-01"}}]}, "must[0].range.lt"),
         ({"must": [{"key": "a", "match": 1, "boost": 2}]}, "must[0]"),
         ({"must": [{"key": str(i), "match": 1} for i in range(40)]}, ""),
         ({"must": [{"key": "a", "match": 1}] * 300}, ""),
@@ -87,17 +127,55 @@ def test_refused(value: object, path: str) -> None:
     assert caught.value.path == path
 
 
+@pytest.mark.parametrize("value", [{}, {"must": []}, {"should": None}, {"must": None, "should": [], "must_not": None}])
+def test_a_filter_without_a_condition_is_known_as_such(value: object) -> None:
+    """It passes everything, and says so: what deletes by filter refuses it."""
+    assert parse_filter(value).empty and parse_filter(value).accepts(ITEM)
+    assert not parse_filter({"must": [{"key": "a", "any": []}]}).empty
+
+
+TIMES = [
+    "2024-05-01",
+    "2024-05-01T00:00:00Z",
+    "2024-05-01T00:00:00.000001Z",
+    "2024-05-01T00:00:00.0000005Z",
+    "2024-05-01T02:00:00.0000005+02:00",
+    "2024-04-30T23:59:60Z",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59.999999999-12:00",
+]
+INTEGERS = [n + d for n in (2**53, -(2**53), 2**62, 2**63 - 2, -(2**63) + 1) for d in (-1, 0, 1)]
+FLOATS = [
+    0.5,
+    1.0,
+    -2.0,
+    2.5,
+    float(2**53),
+    float(2**53 + 2),
+    -float(2**53),
+    2.0**62,
+    2.0**63,
+    -(2.0**63),
+    1e300,
+    -1e300,
+]
+numbers = st.one_of(st.integers(-3, 3), st.sampled_from(INTEGERS), st.sampled_from(FLOATS))
 scalars = st.one_of(
     st.sampled_from(["a", "b", "1", "true", ""]),
-    st.integers(-3, 3),
-    st.sampled_from([0.5, 1.0, -2.0]),
+    st.sampled_from(TIMES),
+    numbers,
     st.booleans(),
     st.none(),
 )
-values = st.one_of(scalars, st.lists(scalars, max_size=3), st.dictionaries(st.sampled_from("xy"), scalars, max_size=2))
+objects = st.dictionaries(st.sampled_from("xy"), st.one_of(scalars, st.lists(scalars, max_size=2)), max_size=2)
+values = st.one_of(scalars, st.lists(st.one_of(scalars, objects), max_size=3), objects)
 metadata = st.dictionaries(st.sampled_from(["k", "l", "k.x", "m"]), values, max_size=4)
 keys = st.sampled_from(["k", "l", "k.x", "m", "k.y"])
-bounds = st.dictionaries(st.sampled_from(["gt", "gte", "lt", "lte"]), st.integers(-3, 3), min_size=1, max_size=3)
+names = st.sampled_from(["gt", "gte", "lt", "lte"])
+bounds = st.one_of(
+    st.dictionaries(names, numbers, min_size=1, max_size=3),
+    st.dictionaries(names, st.sampled_from(TIMES), min_size=1, max_size=3),
+)
 conditions = st.one_of(
     st.builds(lambda key, value: {"key": key, "match": value}, keys, scalars),
     st.builds(lambda key, value: {"key": key, "any": value}, keys, st.lists(scalars, max_size=3)),
@@ -108,7 +186,7 @@ filters = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=300)
 @given(
     start=st.lists(metadata, max_size=12),
     changes=st.lists(st.tuples(st.integers(1, 16), st.one_of(st.none(), metadata)), max_size=12),

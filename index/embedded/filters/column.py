@@ -1,31 +1,30 @@
 """One metadata key of a collection in memory, so that a condition becomes a bitmap of item keys without touching SQL.
 
-Values are kept as sorted arrays (64-bit hash → key, number → key): 12 bytes each, however many distinct values there
-are. Changes go into a small overlay that is folded in when it has grown. The bitmaps last asked for are kept and kept
+Values are kept as sorted arrays (64-bit hash → key, number → key, time → key), however many distinct values there are.
+Changes go into a small overlay that is folded in when it has grown. The bitmaps last asked for are kept and kept
 current.
 """
 
 from __future__ import annotations
 
 import array
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pyroaring import BitMap
 
+from index.embedded.filters.sorted import Sorted
 from index.filters import Condition, Match, Range, Scalar, is_number, token, values_at
+from index.limits import MAX_INTEGER, MIN_INTEGER
+from index.times import UNIT, instant, is_instant
 
 _KEPT = 128  # bitmaps remembered per column; a dense one over a million items is 125 kB
 _OVERLAY = 8_192
-UInt32s = npt.NDArray[np.uint32]
-
-
-def bitmap(keys: npt.NDArray[np.integer[Any]]) -> BitMap:
-    """Keys in any order → bitmap. Through `array`, which pyroaring reads ten times faster than an ndarray."""
-    return BitMap(array.array("I", np.sort(keys.astype(np.uint32, copy=False)).tobytes()))
+_TICK = UNIT // 10**6  # times are kept in microseconds
+Tokens = tuple[tuple[str, Scalar], ...]
 
 
 def bitmap_bytes(keys: BitMap) -> int:
@@ -47,44 +46,34 @@ class Column:
     def __init__(self, key: str) -> None:
         self.key = key
         self.single = BitMap()  # items whose value is one text, number or bool, not a list
-        self._hashes: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
-        self._hash_keys: UInt32s = np.empty(0, np.uint32)
-        self._numbers: npt.NDArray[np.float64] = np.empty(0, np.float64)
-        self._number_keys: UInt32s = np.empty(0, np.uint32)
+        self._hashes = Sorted("Q")
+        self._integers = Sorted("q")
+        self._floats = Sorted("d")
+        self._times = Sorted("q")  # microseconds
+        self._odd: dict[int, Tokens] = {}  # items with a value that the arrays cannot hold exactly
         self._stale = BitMap()
-        self._overlay: dict[int, tuple[tuple[str, Scalar], ...]] = {}
+        self._overlay: dict[int, Tokens] = {}
         self._kept: OrderedDict[Condition, BitMap] = OrderedDict()
 
     @property
     def nbytes(self) -> int:
         """Memory of arrays and bitmaps, roughly."""
-        arrays = self._hashes.nbytes + self._hash_keys.nbytes + self._numbers.nbytes + self._number_keys.nbytes
+        arrays = sum(each.nbytes for each in self._arrays)
         return arrays + sum(bitmap_bytes(one) for one in (self.single, self._stale, *self._kept.values()))
 
     def fill(self, items: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Reads (key, metadata) of a whole collection into the arrays."""
-        hashes, hash_keys = array.array("Q"), array.array("I")
-        numbers, number_keys = array.array("d"), array.array("I")
         single = array.array("I")
         for key, metadata in items:
-            for kind, value in self._tokens(metadata, key, single):
-                hashes.append(hashed(kind, value))
-                hash_keys.append(key)
-                if kind == "num":
-                    numbers.append(_number(value))
-                    number_keys.append(key)
-        self._sort(
-            _view(hashes, np.uint64),
-            _view(hash_keys, np.uint32),
-            _view(numbers, np.float64),
-            _view(number_keys, np.uint32),
-        )
+            self._take(key, self._tokens(metadata, key, single))
+        for each in self._arrays:
+            each.sort()
         self.single = BitMap(single)
 
     def set(self, key: int, metadata: Mapping[str, Any]) -> None:
         """The item `key` has this metadata from now on."""
         single = array.array("I")
-        tokens = tuple(self._tokens(metadata, key, single))
+        tokens = self._tokens(metadata, key, single)
         (self.single.add if single else self.single.discard)(key)
         self._stale.add(key)
         self._overlay[key] = tokens
@@ -103,6 +92,7 @@ class Column:
             self._kept.move_to_end(condition)
             return kept
         found = self._in_range(condition) if isinstance(condition, Range) else self._equal(condition)
+        found.update(key for key, tokens in self._odd.items() if _holds(condition, tokens))
         found -= self._stale
         found.update(key for key, tokens in self._overlay.items() if _holds(condition, tokens))
         self._kept[condition] = found
@@ -116,7 +106,11 @@ class Column:
             if self._overlay.pop(key, None) is not None:
                 self._stale.add(key)
 
-    def _tokens(self, metadata: Mapping[str, Any], key: int, single: array.array[int]) -> Iterable[tuple[str, Scalar]]:
+    @property
+    def _arrays(self) -> tuple[Sorted, ...]:
+        return (self._hashes, self._integers, self._floats, self._times)
+
+    def _tokens(self, metadata: Mapping[str, Any], key: int, single: array.array[int]) -> Tokens:
         value = metadata.get(self.key)
         if isinstance(value, str | int | float) and "." not in self.key:
             single.append(key)
@@ -126,49 +120,56 @@ class Column:
             single.append(key)
         return tuple(token(value) for value in values)
 
+    def _take(self, key: int, tokens: Tokens) -> None:
+        for kind, value in tokens:
+            self._hashes.add(hashed(kind, value), key)
+            if kind == "num" and is_number(value):
+                if isinstance(value, float) and not value.is_integer():
+                    self._floats.add(value, key)
+                elif MIN_INTEGER <= value <= MAX_INTEGER:
+                    self._integers.add(int(value), key)
+                elif isinstance(value, float):
+                    self._floats.add(value, key)
+                else:
+                    self._odd[key] = tokens  # written when larger integers were taken
+            elif isinstance(value, str) and is_instant(value):
+                ticks, rest = divmod(instant(value), _TICK)
+                if rest:
+                    self._odd[key] = tokens
+                else:
+                    self._times.add(ticks, key)
+
     def _equal(self, condition: Match) -> BitMap:
         found = BitMap()
         for kind, value in condition.tokens:
-            wanted = np.uint64(hashed(kind, value))
-            low = np.searchsorted(self._hashes, wanted, "left")
-            high = np.searchsorted(self._hashes, wanted, "right")
-            if high > low:
-                found |= bitmap(self._hash_keys[low:high])
+            found |= self._hashes.equal(np.uint64(hashed(kind, value)))
         return found
 
     def _in_range(self, condition: Range) -> BitMap:
-        low = np.searchsorted(self._numbers, condition.low, "right" if condition.low_open else "left")
-        high = np.searchsorted(self._numbers, condition.high, "left" if condition.high_open else "right")
-        return bitmap(self._number_keys[low:high]) if high > low else BitMap()
+        opens = {"low_open": condition.low_open, "high_open": condition.high_open}
+        if not condition.times:
+            numbers = self._integers.integers(condition.low, condition.high, **opens)
+            numbers |= self._floats.floats(condition.low, condition.high, **opens)
+            return numbers
+        low, low_open = _ticks(condition.low), condition.low_open and condition.low % _TICK == 0
+        # Rounded down, a bound that was between two ticks admits the lower one on its upper side alone.
+        high, high_open = _ticks(condition.high), condition.high_open and condition.high % _TICK == 0
+        if condition.low != -math.inf and condition.low % _TICK:
+            low_open = True
+        return self._times.integers(low, high, low_open=low_open, high_open=high_open)
 
     def _fold(self) -> None:
         gone = np.frombuffer(self._stale.to_array(), np.uint32)
-        keep = ~np.isin(self._hash_keys, gone)
-        keep_numbers = ~np.isin(self._number_keys, gone)
-        pairs = [(hashed(kind, value), key) for key, tokens in self._overlay.items() for kind, value in tokens]
-        numbers = [
-            (_number(value), key) for key, tokens in self._overlay.items() for kind, value in tokens if kind == "num"
-        ]
-        self._sort(
-            np.concatenate([self._hashes[keep], np.array([h for h, _ in pairs], np.uint64)]),
-            np.concatenate([self._hash_keys[keep], np.array([k for _, k in pairs], np.uint32)]),
-            np.concatenate([self._numbers[keep_numbers], np.array([n for n, _ in numbers], np.float64)]),
-            np.concatenate([self._number_keys[keep_numbers], np.array([k for _, k in numbers], np.uint32)]),
-        )
+        for key in self._stale & BitMap(self._odd):
+            del self._odd[key]
+        for each in self._arrays:
+            each.drop(gone)
+        for key, tokens in self._overlay.items():
+            self._take(key, tokens)
+        for each in self._arrays:
+            each.sort()
         self._stale = BitMap()
         self._overlay = {}
-
-    def _sort(
-        self,
-        hashes: npt.NDArray[np.uint64],
-        hash_keys: UInt32s,
-        numbers: npt.NDArray[np.float64],
-        number_keys: UInt32s,
-    ) -> None:
-        order = np.argsort(hashes, kind="stable")
-        self._hashes, self._hash_keys = hashes[order], hash_keys[order]
-        order = np.argsort(numbers, kind="stable")
-        self._numbers, self._number_keys = numbers[order], number_keys[order]
 
 
 def group_value(metadata: Mapping[str, Any], key: str) -> str | int | float | bool | None:
@@ -182,16 +183,11 @@ def group_value(metadata: Mapping[str, Any], key: str) -> str | int | float | bo
     return value if isinstance(value, str | int | float) else None
 
 
-def _holds(condition: Condition, tokens: tuple[tuple[str, Scalar], ...]) -> bool:
+def _holds(condition: Condition, tokens: Tokens) -> bool:
     if isinstance(condition, Match):
         return any(one in condition.tokens for one in tokens)
-    return any(kind == "num" and is_number(value) and condition.holds(_number(value)) for kind, value in tokens)
+    return any(condition.fits(value) for _, value in tokens)
 
 
-def _number(value: Scalar) -> float:
-    assert is_number(value)
-    return float(value)
-
-
-def _view(values: array.array[Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
-    return np.frombuffer(values, dtype) if len(values) else np.empty(0, dtype)
+def _ticks(bound: float) -> float:
+    return bound if math.isinf(bound) else bound // _TICK

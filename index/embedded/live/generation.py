@@ -22,8 +22,8 @@ from index.embedded.ann.effort import Effort, effort_for
 from index.embedded.ann.id_file import NameFile
 from index.embedded.ann.vector_file import VectorFile
 from index.embedded.failpoints import Failpoints
-from index.embedded.filters.column import bitmap
 from index.embedded.filters.fields import Matching
+from index.embedded.filters.sorted import bitmap
 from index.embedded.live.memory import InMemory
 from index.embedded.live.policy import Figures
 from index.embedded.live.rwlock import ReadWriteLock

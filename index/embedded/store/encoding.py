@@ -20,7 +20,7 @@ import numpy.typing as npt
 import orjson
 
 from index.errors import InvalidCursor, InvalidId, InvalidMetadata, InvalidVector, Refused
-from index.limits import ID, ID_RULE, MAX_METADATA, NAME, NAME_RULE
+from index.limits import ID, ID_RULE, MAX_INTEGER, MAX_METADATA, MIN_INTEGER, NAME, NAME_RULE
 
 Stored = npt.NDArray[Any]  # float16 or float32, little-endian, (n, dim)
 _MIN_HALF_DIM = 64
@@ -165,8 +165,8 @@ def _plain(value: Any) -> Any:
     if kind is str or kind is bool or value is None:
         return value
     if isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise ValueError("an integer needs more than 64 bits")
+        if not MIN_INTEGER <= value <= MAX_INTEGER:
+            raise ValueError("an integer does not fit into 64 bits")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
