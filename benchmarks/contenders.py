@@ -32,6 +32,7 @@ Figures = dict[str, Any]
 
 PRINT = "benchmark"
 PART = 8_192
+BATCHES = (1, 256)  # queries per call of the lean search
 EF = 128  # what hnswlib and usearch need for a recall near .995
 
 
@@ -185,9 +186,22 @@ def serve_collection(task: Task) -> Figures:
         return [int(match.item.id) for match in collection.search(query, limit=NEAREST).matches]
 
     figures["with items"] = measured(task, whole, threads=False)
+    for size in BATCHES:
+        figures[f"batch {size}"] = batched(collection, np.load(task.files.queries), size)
     figures["memory_with_filters_mb"] = memory_mb() - before
     catalogue.close()
     return figures
+
+
+def batched(collection: Any, queries: Floats, size: int, seconds: float = 3.0) -> float:
+    """Queries per second where each call asks for the nearest of `size` of them, one thread."""
+    done = 0
+    began = time.perf_counter()
+    while time.perf_counter() < began + seconds:
+        start = done % (len(queries) - size + 1)
+        collection.nearest(queries[start : start + size], NEAREST)
+        done += size
+    return done / (time.perf_counter() - began)
 
 
 def serve_flat(task: Task) -> Figures:

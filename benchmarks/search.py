@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import EF, PHASES
+from benchmarks.contenders import BATCHES, EF, PHASES
 from benchmarks.report import json_line, print_table, record
 from benchmarks.vectors import CACHE, SHARES, Prepared, prepare
 
@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures: dict[str, Any] = {"vectors": files.source}
     rows: list[tuple[object, ...]] = []
     filters: list[tuple[object, ...]] = []
+    batches: list[tuple[object, ...]] = []
     for size in sizes:
         for name in chosen.only:
             if name in PEERS and size != sizes[-1]:
@@ -73,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found = figures[f"{name} {size}"] = run(name, files, size)
             rows.append(_row(NAMES[name], size, found))
             filters += [_filter_row(NAMES[name], size, share, found) for share in SHARES if f"filter {share}" in found]
+            if f"batch {BATCHES[0]}" in found:
+                batches += [(f"{many} a call", size, found[f"batch {many}"]) for many in BATCHES]
             print(json.dumps({name: found}), file=sys.stderr, flush=True)
     title = f"Search: ten nearest of one query (vectors with 2048 dimensions, spun from {files.source})"
     print_table(title, COLUMNS, rows)
@@ -82,6 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         columns = ("filter keeps", "vectors", "recall@10", "p50 ms", "× unfiltered", "first time ms")
         print_table("Search under a filter", columns, filters)
         record(f"filters-{sizes[-1]}", title="Search under a filter", columns=columns, rows=filters)
+    if batches:
+        title, shown = "Ids and scores of the ten nearest, many queries a call", ("queries", "vectors", "per s")
+        print_table(title, shown, batches)
+        record("nearest", title=title, columns=shown, rows=batches)
     json_line("search", figures)
     if not chosen.keep:
         for path in (files.rows, files.truth, files.queries):

@@ -137,6 +137,10 @@ def test_failures_are_counted_until_one_succeeds() -> None:
     assert (state.failures, state.note, state.searched) == (4, "no files", True)
     state = state.begin(BUILD).serve(compressed=True).finish()
     assert (state.failures, state.note) == (0, "")
+    state = state.begin(SAVE).fail("no space").begin(MERGE).finish()
+    assert (state.failures, state.note) == (1, "no space")
+    state = state.begin(SAVE).finish()
+    assert (state.failures, state.note) == (0, "")
 
 
 class StateMachine(RuleBasedStateMachine):

@@ -90,6 +90,9 @@ class CompressedIndex:
     def load(cls, path: Path, file: VectorFile, *, fingerprint: str, dim: int) -> CompressedIndex:
         """What `save` wrote. Raises CacheUnusable where it is missing, damaged, or does not belong to this file."""
         header, alive, index = index_file.read(path)
+        ivf = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else None
+        if not isinstance(ivf, faiss.IndexIVFRaBitQ) or index.chain.size() != 1 or len(alive) != (header.rows + 7) // 8:
+            raise CacheUnusable(f"{path} holds another kind of index; rebuild it from the store")
         if (header.kind, header.fingerprint, header.dim) != (cls.kind, fingerprint, dim):
             raise CacheUnusable(f"{path} belongs to another model or kind of index; rebuild it from the store")
         keys = file.keys

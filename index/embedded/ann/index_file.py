@@ -17,6 +17,7 @@ import faiss
 import numpy as np
 
 from index.embedded.ann.arrays import Bits
+from index.embedded.ann.files import open_plain
 from index.errors import CacheUnusable
 
 _faiss: Any = faiss  # its stubs lack the callbacks
@@ -78,7 +79,7 @@ def read(path: Path) -> tuple[Header, Bits, Any]:
     Raises CacheUnusable where it is missing, damaged or of another version.
     """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
             header = _unpack(file.read(_PAGE), path)
             length = checksum = 0
             while chunk := file.read(_CHUNK):
@@ -104,7 +105,14 @@ def _unpack(page: bytes, path: Path) -> Header:
     body = page[12:]
     if len(page) < _PAGE or page[:8] != _MAGIC or page[8:12] != zlib.crc32(body).to_bytes(4, "little"):
         raise CacheUnusable(f"{path} has a damaged or foreign header; rebuild it from the store")
-    values = json.loads(body)
-    if set(values) != {field.name for field in fields(Header)}:
-        raise CacheUnusable(f"{path} was written by another version; rebuild it from the store")
-    return Header(**values)
+    try:
+        values = json.loads(body)
+        header = Header(**values)
+    except (ValueError, TypeError) as error:
+        raise CacheUnusable(f"{path} was written by another version; rebuild it from the store") from error
+    for field in fields(Header):
+        value = getattr(header, field.name)
+        # Their types are written as text here: `from __future__ import annotations`.
+        if type(value).__name__ != field.type or (isinstance(value, int) and value < 0):
+            raise CacheUnusable(f"{path} has {value!r} for {field.name} in its header; rebuild it from the store")
+    return header

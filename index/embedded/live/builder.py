@@ -149,6 +149,7 @@ class Builder:
 
     def _room(self, head: Head) -> Path:
         """A new directory, on a disk that has room for the files and some more. Raises OSError."""
+        self.failpoints.hit("index.create")
         self.directory.mkdir(parents=True, exist_ok=True)
         taken = [int(path.name) for path in self.directory.iterdir() if path.name.isdigit()]
         needed = head.count * (2 * head.dim + _BESIDE)

@@ -66,6 +66,7 @@ class Generation:
         self._tail_dead = BitMap()  # keys beyond the compressed part that were removed
         self._epoch = 0
         self._unchecked = 0
+        self._lost = False
         self._agreement = 1.0
 
     @classmethod
@@ -97,9 +98,7 @@ class Generation:
     ) -> Generation:
         """Trains and fills a compressed index over the rows the files have now."""
         index = CompressedIndex.build(file, threads=threads, progress=progress)
-        built = cls(directory, file, names, index, failpoints)
-        built.unsaved = len(file)
-        return built
+        return cls(directory, file, names, index, failpoints)
 
     def __len__(self) -> int:
         return self._index.count + self._tail - len(self._tail_dead) + len(self._spilt)
@@ -119,6 +118,8 @@ class Generation:
             dead=self._index.indexed - self._index.count + len(self._tail_dead),
             trained=self._index.trained,
             unsaved=self.unsaved,
+            saved=self.saved >= 0,
+            lost=self._lost,
             agreement=self._agreement,
         )
 
@@ -245,7 +246,11 @@ class Generation:
         self._file.sync()
         self._names.sync()
         self._failpoints.hit("index.before_save")
-        self._index.save(self.directory / _INDEX, sequence=sequence)
+        try:
+            self._index.save(self.directory / _INDEX, sequence=sequence)
+        except FileNotFoundError:
+            self._lost = True
+            raise
         self.saved = sequence
         self._failpoints.hit("index.after_save")
 

@@ -29,8 +29,9 @@ class Figures:
     compressed: whether a compressed index serves; alive: what a search may find; indexed: covered by the compressed
     index, removed ones included; tail: newer ones, searched exactly; spilt: the newest of those, where the files did
     not take them; dead: removed but still taking room; trained: how many there were when the compressed index was
-    trained; unsaved: changes since its file was written. agreement: share of what a far harder search finds for the
-    newest vectors that an ordinary one finds: it falls when the catalogue has drifted away from what was trained on.
+    trained; saved: whether there is a file of it; unsaved: changes since that was written; lost: whether its files were
+    taken away. agreement: share of what a far harder search finds for the newest vectors that an ordinary one finds: it
+    falls when the catalogue has drifted away from what was trained on.
     """
 
     compressed: bool
@@ -41,6 +42,8 @@ class Figures:
     dead: int = 0
     trained: int = 0
     unsaved: int = 0
+    saved: bool = True
+    lost: bool = False
     agreement: float = 1.0
 
 
@@ -70,6 +73,8 @@ class Policy:
         """What to do next, None when all is well."""
         if not now.compressed:
             return Action.BUILD if now.alive >= self.compress_from else None
+        if now.lost:
+            return Action.BUILD
         if now.alive < self.compress_from // 4:
             return Action.BUILD  # shrunk so far that exact search is better again
         if now.dead > self.dead_share * (now.indexed + now.tail) or now.alive > self.growth * now.trained:
@@ -78,6 +83,6 @@ class Policy:
             return Action.BUILD
         if now.tail >= self.merge_from or now.spilt:
             return Action.MERGE
-        if now.unsaved >= max(self.save_from, self.save_share * now.indexed):
+        if not now.saved or now.unsaved >= max(self.save_from, self.save_share * now.indexed):
             return Action.SAVE
         return None

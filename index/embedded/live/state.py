@@ -65,12 +65,13 @@ class IllegalTransition(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """action: the work under way. note: why an attempt failed, or files are not used; empty when all is well.
-    failures: attempts that failed since one succeeded. dropped: closed because the collection was removed.
+    """action: the work under way. failed: the work that did not succeed last, until it does; note: why, empty when all
+    is well; failures: how often in a row. dropped: closed because the collection was removed.
     """
 
     phase: Phase = Phase.EMPTY
     action: Action | None = None
+    failed: Action | None = None
     note: str = ""
     failures: int = 0
     dropped: bool = False
@@ -101,14 +102,17 @@ class State:
         phase = self._next(Event.FINISH)
         if self.action is None:
             raise IllegalTransition(f"no work to finish in {self}")
-        return replace(self, phase=phase, action=None)
+        state = replace(self, phase=phase, action=None)
+        # A build has said itself what it led to, when it came to serve.
+        return state if self.action is not self.failed or self.action is Action.BUILD else state._well()
 
     def fail(self, note: str) -> State:
         """The work under way, or a load, did not succeed. What serves goes on serving."""
         phase = self._next(Event.FAIL)
         if self.action is None and self.phase is not Phase.BUILDING:
             raise IllegalTransition(f"no work to fail in {self}")
-        return replace(self, phase=phase, action=None, note=note, failures=self.failures + 1)
+        failed = self.action or Action.BUILD
+        return replace(self, phase=phase, action=None, failed=failed, note=note, failures=self.failures + 1)
 
     def serve(self, *, compressed: bool, note: str = "") -> State:
         """A structure made from the store answers from now on: what a build made, or a load.
@@ -118,7 +122,9 @@ class State:
         phase = self._next(Event.SERVE_COMPRESSED if compressed else Event.SERVE_EXACT)
         if self.searched and self.action is not Action.BUILD:
             raise IllegalTransition(f"nothing was built in {self}")
-        return replace(self, phase=phase, note=note, failures=self.failures + 1 if note else 0)
+        if not note:
+            return replace(self, phase=phase)._well()
+        return replace(self, phase=phase, failed=Action.BUILD, note=note, failures=self.failures + 1)
 
     def distrust(self, note: str) -> State:
         """What answers is wrong: nothing is searched until it was built anew."""
@@ -141,6 +147,9 @@ class State:
                 return IndexNotReady(f"the search index of {name!r} could not be built: {self.note}; it is tried again")
             case _:
                 return IndexNotReady(f"the search index of {name!r} is being built from the store; try again shortly")
+
+    def _well(self) -> State:
+        return replace(self, failed=None, note="", failures=0)
 
     def _next(self, event: Event) -> Phase:
         try:

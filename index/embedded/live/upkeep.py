@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import threading
 import time
+from collections.abc import Callable
 
 from index.embedded.failpoints import Failpoints
 from index.embedded.live import warm
@@ -44,6 +46,7 @@ class Upkeep:
         self._policy = policy
         self._failpoints = failpoints
         self._retry_at = 0.0
+        self._timer = _timer(0.0, self.worker.wake)
 
     @property
     def progress(self) -> float:
@@ -83,6 +86,7 @@ class Upkeep:
         """Ends the work and saves; with `discard`, removes the files instead."""
         current = self._current
         self._builder.stop.set()
+        self._timer.cancel()
         if discard:  # at once: nobody is to find it any more
             self._closed(dropped=True)
         # Training cannot be interrupted. What it was for is thrown away; its files are swept at the next load.
@@ -176,10 +180,12 @@ class Upkeep:
                 made.structure.discard()
             raise
         if note:
-            self._retry_at = time.monotonic() + self._policy.pause(current.state.failures)
+            self._retry()
         try:
             if isinstance(made.structure, Generation) and made.structure.saved < 0:
                 self._save(made.structure)
+        except OSError as error:
+            _log.warning("collection %s: the index that was built is not saved yet: %s", current.name, error)
         finally:
             if old is not None:
                 old.discard()
@@ -226,11 +232,24 @@ class Upkeep:
     def _failed(self, note: str) -> None:
         with self._current.lock:
             self._current.state = self._current.state.fail(note)
-            self._retry_at = time.monotonic() + self._policy.pause(self._current.state.failures)
+        self._retry()
+
+    def _retry(self) -> None:
+        pause = self._policy.pause(self._current.state.failures)
+        self._retry_at = time.monotonic() + pause
+        self._timer.cancel()
+        self._timer = _timer(pause, self.worker.wake)
+        self._timer.start()
 
     def _closed(self, *, dropped: bool) -> None:
         with self._current.lock:
             self._current.state = self._current.state.close(dropped=dropped)
+
+
+def _timer(seconds: float, action: Callable[[], None]) -> threading.Timer:
+    timer = threading.Timer(seconds, action)
+    timer.daemon = True
+    return timer
 
 
 def _reason(error: BaseException) -> str:
