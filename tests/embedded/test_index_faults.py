@@ -382,9 +382,9 @@ def test_every_file_may_be_anything(tmp_path: Path, fault: Callable[[Path], None
         (path,) = (tmp_path / name).glob(f"index/*/*/{name}")
         fault(path)
         catalogue = EmbeddedCatalogue.open(tmp_path / name, policy=SLOW)
-        answers(default(catalogue), range(0, COUNT, 3))
-        fill(default(catalogue), COUNT, COUNT + 3)
-        answers(default(catalogue), range(COUNT, COUNT + 3))
+        answers(default(catalogue), range(0, COUNT, 9))
+        fill(default(catalogue), COUNT, COUNT + 1)
+        answers(default(catalogue), range(COUNT, COUNT + 1))
         catalogue.close()
 
 
@@ -489,20 +489,19 @@ def test_all_vectors_damaged(tmp_path: Path) -> None:
     catalogue.close()
 
 
-@pytest.mark.parametrize("count", [300, 3_000])
+@pytest.mark.parametrize("count", [1_000, 3_000])
 def test_a_damaged_page_costs_the_vectors_on_it(tmp_path: Path, count: int) -> None:
     """A page of the database that makes no sense any more: the rest of the collection is searched."""
     filled(tmp_path, count)
     shutil.rmtree(tmp_path / "index", ignore_errors=True)
     raw = apsw.Connection(str(tmp_path / "catalogue.db"))
-    page_size = int(str(raw.pragma("page_size")))
+    page_size = int(str(raw.execute("PRAGMA page_size").get))
     pages = [
-        int(page)
+        int(str(page))
         for (page,) in raw.execute("SELECT pageno FROM dbstat WHERE name = 'vectors' AND pagetype = 'leaf'").fetchall()
     ]
     raw.close()
-    if len(pages) < 3:
-        pytest.skip("all vectors lie on one page")
+    assert len(pages) > 2
     content = bytearray((tmp_path / "catalogue.db").read_bytes())
     start = (pages[1] - 1) * page_size
     content[start : start + 64] = b"\xff" * 64

@@ -31,6 +31,7 @@ from index.embedded.store.encoding import stored_type
 from index.embedded.store.vectors import StoredVectors
 from index.errors import CacheUnusable
 
+_SAMPLE = 32  # ids compared at a start
 _READING = 0.3  # share of a build's time that reading takes
 _BESIDE = 200  # bytes per vector on disk beside its numbers: key, checksum, id, code
 _SPARE = 64 * 2**20  # bytes of the disk that a build leaves to the store
@@ -60,7 +61,8 @@ class Made:
 @dataclass(slots=True)
 class Builder:
     """directory: of one collection's index files. stop: set to give up. left: files are not touched any more, not even
-    to remove them. progress: of the build under way, 0…1.
+    to remove them. progress: of the build under way, 0…1. newest: number of the newest generation, on disk or not any
+    more.
     """
 
     source: StoredVectors
@@ -70,6 +72,7 @@ class Builder:
     stop: threading.Event = field(default_factory=threading.Event)
     left: bool = False
     progress: float = 0.0
+    newest: int = 0
 
     def generations(self) -> list[Path]:
         """Directories of index files, oldest first; none where they cannot be listed."""
@@ -79,6 +82,7 @@ class Builder:
 
     def resume(self, directory: Path) -> Made:
         """What was saved, with all changes since. Raises CacheUnusable, StoreCorrupt."""
+        self.newest = max(self.newest, int(directory.name))
         head = self.source.now()
         big = Generation.load(directory, self.failpoints, dim=head.dim, token=head.token)
         try:
@@ -88,6 +92,7 @@ class Builder:
             made = Made(big, head, Reading(self.source, big.last_key))
             made.catch_up()
             self._compare(made, directory)
+            self._check_names(big)
         except BaseException:
             big.close()
             raise
@@ -152,12 +157,13 @@ class Builder:
         self.failpoints.hit("index.create")
         self.directory.mkdir(parents=True, exist_ok=True)
         taken = [int(path.name) for path in self.directory.iterdir() if path.name.isdigit()]
+        self.newest = max(self.newest, *taken, 0) + 1
         needed = head.count * (2 * head.dim + _BESIDE)
         free = shutil.disk_usage(self.directory).free
         if needed + _SPARE > free:
             what = f"{needed >> 20:,} MB are needed there and {free >> 20:,} MB are free"
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {what}", str(self.directory))
-        return self.directory / f"{max(taken, default=0) + 1:06}"
+        return self.directory / f"{self.newest:06}"
 
     def _compare(self, made: Made, directory: Path) -> None:
         """Looks for the reason where structure and store do not hold equally many. Raises CacheUnusable."""
@@ -172,6 +178,13 @@ class Builder:
         raise CacheUnusable(
             f"{directory} holds {len(made.structure)} vectors, the store {made.began.count}; rebuilding it"
         )
+
+    def _check_names(self, big: Generation) -> None:
+        """A few ids are compared with the store: an id file of another collection is as sound as the own one."""
+        keys = big.alive()
+        keys = keys[:: max(1, len(keys) // _SAMPLE)]
+        if self.source.ids(keys) != big.names(keys):
+            raise CacheUnusable(f"{big.directory} has the ids of other items; rebuilding it")
 
     def _report(self, done: int, total: int) -> None:
         self.check()

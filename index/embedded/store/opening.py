@@ -27,7 +27,7 @@ def exists(directory: Path) -> bool:
 
 def prepare(directory: Path) -> None:
     """Clears what killed restores and snapshots left. Raises StoreCorrupt where a file is in a folder's place."""
-    for name in ("index", ORIGINALS, f"{ORIGINALS}/tmp"):
+    for name in (ORIGINALS, f"{ORIGINALS}/tmp"):
         path = directory / name
         if path.exists() and not path.is_dir():
             raise StoreCorrupt(f"{path} is a file where a folder is needed; move it away, then start again")

@@ -70,6 +70,11 @@ class StoredVectors:
         with self.store.readers.connection() as connection:
             return np.fromiter(items.keys(connection, self.head.id), np.int64)
 
+    def ids(self, keys: Keys) -> dict[int, str]:
+        """Ids of those keys that exist, by key."""
+        with self.store.readers.connection() as connection:
+            return items.ids_by_key(connection, self.head.id, keys.tolist())
+
     def _each(self, keys: list[int], last: int) -> Slice:
         """Row by row: what cannot be read does not take its neighbours with it."""
         rows: list[StoredRow] = []
