@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from service.cli.client import Service
-    from service.imports.sources.folder import Plan
+    from service.imports.sources.source import Pictures
     from service.imports.tally import Tally
     from service.imports.target import Target
     from service.settings import Settings
@@ -35,7 +36,10 @@ def _prefix(name: str | None) -> str | None:
 def import_(
     source: Annotated[
         Path,
-        typer.Argument(metavar="SOURCE", help="A folder of pictures, or a .npy or .parquet file of ready vectors."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder, .zip, .tar.gz, .csv or .jsonl of pictures; .npy or .parquet of vectors.",
+        ),
     ],
     collection: CollectionOption = "default",
     ids: Annotated[
@@ -55,9 +59,10 @@ def import_(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Import a folder of pictures; again, and only what is new or changed is embedded. Or ready vectors from a file.
+    """Import a folder, an archive or a table of pictures; again, and only what is new or changed is embedded.
 
-    Ids are paths below the folder without extension, / as :. Exit code 1 when a file was bad; the rest is imported.
+    Ids are paths below the folder without extension, / as :. A table has the columns id and image (a path beside it),
+    the others become metadata. Exit code 1 when a picture was bad; the rest is imported. Or import ready vectors.
 
     Example: lookalike import ~/photos --collection holidays
     """
@@ -72,13 +77,13 @@ def import_(
     if ids is not None or model is not None:
         raise typer.BadParameter("--ids and --model are for files of vectors")
 
-    from service.imports.sources import folder
+    from service.imports.sources.opening import open_pictures
 
     console = err()
     with console.status("looking for pictures"):
-        plan = folder.plan(source, prefix=prefix or "", leave_out=(settings.data_dir,))
+        plan = open_pictures(source, prefix=prefix or "", leave_out=(settings.data_dir,))
     meter = Meter(console, quiet=json)
-    with meter.running():
+    with contextlib.closing(plan), meter.running():
         tally = run_async(_run(settings, plan, collection, meter, replace=replace))
     if json:
         found = {"collection": collection, "ignored": plan.ignored, "skipped": plan.skipped}
@@ -91,14 +96,14 @@ def import_(
         raise typer.Exit(1)
 
 
-async def _run(settings: Settings, plan: Plan, collection: str, meter: Meter, *, replace: bool) -> Tally:
+async def _run(settings: Settings, plan: Pictures, collection: str, meter: Meter, *, replace: bool) -> Tally:
     import asyncio
 
     from service.cli.client import open_service
     from service.imports import engine, roots
 
     async with open_service(settings) as service:
-        target, gave_way = await _target(service, collection, found=bool(plan.paths))
+        target, gave_way = await _target(service, collection, found=plan.count > 0)
         if gave_way:
             err().print("the sample pictures make room for yours")
         if not replace:
@@ -109,7 +114,7 @@ async def _run(settings: Settings, plan: Plan, collection: str, meter: Meter, *,
         loop.add_signal_handler(signal.SIGINT, _stop_once, loop, stop)
         try:
             return await engine.run(
-                plan.sources(), target, total=len(plan.paths), bad=plan.bad, on_progress=meter, stop=stop
+                plan.sources(), target, total=plan.count, bad=plan.bad, on_progress=meter, stop=stop
             )
         finally:
             loop.remove_signal_handler(signal.SIGINT)
@@ -149,7 +154,7 @@ def _stop_once(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     loop.remove_signal_handler(signal.SIGINT)
 
 
-def _show(tally: Tally, plan: Plan, collection: str) -> None:
+def _show(tally: Tally, plan: Pictures, collection: str) -> None:
     counts = [
         f"{tally.created:,} new",
         f"{tally.replaced:,} changed" if tally.replaced else "",
@@ -159,7 +164,7 @@ def _show(tally: Tally, plan: Plan, collection: str) -> None:
         f"{plan.skipped:,} hidden or system files skipped" if plan.skipped else "",
     ]
     if tally.total == 0:
-        err().print("there is no picture in that folder, or below it")
+        err().print("there is no picture in it")
     rate = f", {tally.images_per_second:.1f} images/s" if tally.done else ""
     told = ", ".join(filter(None, counts))
     out().print(f"[bold]{collection}[/]  {told}  [dim]{tally.seconds:.1f} s{rate}[/]")

@@ -24,7 +24,7 @@ EXPECTED = frozenset(
         "service.cli.client.ServerLost",
         "service.errors.ServiceError",
         "service.imports.roots.RootConflict",
-        "service.imports.sources.folder.FolderError",
+        "service.imports.sources.source.SourceError",
         "service.owner.OwnerError",
         "service.settings.SettingsError",
         "service.imports.sources.rows.VectorFileError",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.options import CollectionOption, DataDir
-from service.imports.sources.folder import FolderError
+from service.imports.sources.source import SourceError
 
 if TYPE_CHECKING:
     from service.runtime import Runtime
@@ -47,7 +47,7 @@ def serve(
 
     settings, warnings = load_settings(host=host, port=port, data_dir=data_dir)
     if images is not None and not images.is_dir():
-        raise FolderError(f"{images} is not a folder" if images.exists() else f"{images} does not exist")
+        raise SourceError(f"{images} is not a folder" if images.exists() else f"{images} does not exist")
 
     from service.http.background import import_folder
     from service.http.server import serve as run

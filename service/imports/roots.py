@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 
 from service.imports.sources.source import Source, Unreadable
@@ -28,7 +28,8 @@ async def check(sources: Iterable[Source], target: Target) -> None:
     Reads only the pictures that meet such an item. An item without a root counts as brought by the same.
     """
     same, different, example = 0, 0, ""
-    for chunk in _chunks(sources):
+    rest = iter(sources)
+    while chunk := await asyncio.to_thread(lambda: list(islice(rest, CHUNK))):
         stored = await target.known([source.id for source in chunk])
         for source in chunk:
             known = stored.get(source.id)
@@ -48,9 +49,3 @@ async def check(sources: Iterable[Source], target: Target) -> None:
             f"{different:,} pictures would replace different ones that another folder brought ({example}): "
             "give these ids of their own with --prefix NAME, or replace those with --replace"
         )
-
-
-def _chunks(sources: Iterable[Source]) -> Iterator[list[Source]]:
-    rest = iter(sources)
-    while chunk := list(islice(rest, CHUNK)):
-        yield chunk

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.imports.sources.folder import FolderError, looks_like_picture, plan
+from service.imports.sources.folder import looks_like_picture, plan
+from service.imports.sources.source import SourceError
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
 
@@ -105,10 +106,10 @@ def test_a_folder_that_cannot_be_read_is_bad_and_the_rest_goes_on(tmp_path: Path
 
 
 def test_a_source_that_is_no_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FolderError, match="does not exist"):
+    with pytest.raises(SourceError, match="does not exist"):
         plan(tmp_path / "nowhere")
     write(tmp_path, "file.jpg")
-    with pytest.raises(FolderError, match="is not a folder"):
+    with pytest.raises(SourceError, match="is not a folder"):
         plan(tmp_path / "file.jpg")
 
 

@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from service.imports.sources.names import earlier_id_of, id_of, is_system, root_of
-from service.imports.sources.source import Bad, Source, Unreadable, too_large
+from service.imports.sources.names import id_of, is_system, other_id_of, rivals, root_of
+from service.imports.sources.source import Bad, Source, SourceError, Unreadable, too_large
 from service.text import readable
 
 # Files with these names are meant to be pictures: one that is none, or of a kind not accepted, is told as bad.
 PICTURE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
 )
-
-
-class FolderError(Exception):
-    """The folder to import cannot be read. One line: which, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +39,39 @@ class Plan:
     skipped: int
     rivals: Mapping[str, frozenset[str]]
 
+    @property
+    def count(self) -> int:
+        return len(self.paths)
+
+    def close(self) -> None:
+        return None
+
     def sources(self) -> Iterator[Source]:
         """The pictures, made one by one as they are asked for."""
-        label, top = root_of(self.root), str(self.root)
+        root, top = root_of(self.root), str(self.root)
         for path in self.paths:
-            id, name = id_of(path, self.prefix), readable(path)
-            yield Source(
-                id=id,
-                metadata={"path": name, "folder": name.rpartition("/")[0]},
-                read=partial(read_file, os.path.join(top, path)),  # noqa: PTH118 (a Path per picture buys nothing)
-                name=name,
-                root=label,
-                earlier=_earlier(path, id, self.prefix),
-                rivals=self.rivals.get(id, frozenset()),
-            )
+            file = os.path.join(top, path)  # noqa: PTH118 (a Path per picture buys nothing)
+            yield source_of(path, self.prefix, partial(read_file, file), root, self.rivals)
+
+
+def source_of(
+    path: str, prefix: str, read: Callable[[int], bytes], root: str, rivals: Mapping[str, frozenset[str]]
+) -> Source:
+    """The source of a file at a path below a root of this name; its metadata says where it was."""
+    id, name = id_of(path, prefix), readable(path)
+    return Source(
+        id=id,
+        metadata={"path": name, "folder": name.rpartition("/")[0]},
+        read=read,
+        name=name,
+        root=root,
+        earlier=other_id_of(path, prefix),
+        rivals=rivals.get(id, frozenset()),
+    )
 
 
 def plan(root: Path, *, prefix: str = "", leave_out: Sequence[Path] = ()) -> Plan:
-    """Walks `root` and plans its import. prefix: put before every id. Raises FolderError.
+    """Walks `root` and plans its import. prefix: put before every id. Raises SourceError.
 
     Hidden and system files and folders are skipped, and `leave_out` wherever it lies: a catalogue is not a source of
     its own.
@@ -73,26 +83,6 @@ def plan(root: Path, *, prefix: str = "", leave_out: Sequence[Path] = ()) -> Pla
     return Plan(root, prefix, paths, bad, walk.ignored, walk.skipped, rivals(paths, prefix))
 
 
-def rivals(paths: Sequence[str], prefix: str = "") -> dict[str, frozenset[str]]:
-    """Ids that several of these paths have, or had before the rule for ids changed, and the names of these files."""
-    wanted = Counter(hash(id_of(path, prefix)) for path in paths)
-    found: dict[str, set[str]] = {}
-    for path in paths:
-        id = id_of(path, prefix)
-        earlier = _earlier(path, id, prefix)
-        if wanted[hash(id)] > 1:
-            found.setdefault(id, set()).add(readable(path))
-        if earlier and wanted[hash(earlier)]:
-            found.setdefault(earlier, set()).add(readable(path))
-    return {id: frozenset(names) for id, names in found.items()}
-
-
-def _earlier(path: str, id: str, prefix: str) -> str:
-    """The other id that an item of this file may have; empty where there is none."""
-    earlier = earlier_id_of(path)
-    return earlier if earlier != id and not prefix else ""
-
-
 def read_file(file: str, max_bytes: int) -> bytes:
     """A file's bytes. Raises Unreadable, also where there are more than `max_bytes`."""
     try:
@@ -102,6 +92,8 @@ def read_file(file: str, max_bytes: int) -> bytes:
             return opened.read()
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror or error}") from None
+    except ValueError:
+        raise Unreadable("cannot be read: no file has such a name") from None
 
 
 def looks_like_picture(head: bytes) -> bool:
@@ -125,12 +117,12 @@ class _Walk:
     def run(self) -> None:
         try:
             if not self.root.is_dir():
-                raise FolderError(
+                raise SourceError(
                     f"{self.root} is not a folder" if self.root.exists() else f"{self.root} does not exist"
                 )
             os.scandir(self.root).close()
         except OSError as error:
-            raise FolderError(f"{self.root}: {error.strerror or error}") from None
+            raise SourceError(f"{self.root}: {error.strerror or error}") from None
         self._below("")
         while self._links:
             links, self._links = sorted(self._links, key=os.fsencode), []

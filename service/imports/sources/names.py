@@ -9,6 +9,8 @@ import hashlib
 import os
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from service.text import readable
@@ -64,6 +66,26 @@ def root_of(folder: Path) -> str:
     """
     whole = os.path.realpath(folder)
     return f"{readable(os.path.basename(whole)) or 'root'}-{hashlib.sha256(os.fsencode(whole)).hexdigest()[:8]}"  # noqa: PTH119
+
+
+def other_id_of(path: str, prefix: str = "") -> str:
+    """The id that an item of this file may have from version 0.1.0; empty where that is the same one."""
+    earlier = earlier_id_of(path)
+    return earlier if earlier != id_of(path) and not prefix else ""
+
+
+def rivals(paths: Sequence[str], prefix: str = "") -> dict[str, frozenset[str]]:
+    """Ids that several of these paths have, or had before the rule for ids changed, and the names of these files."""
+    wanted = Counter(hash(id_of(path, prefix)) for path in paths)
+    found: dict[str, set[str]] = {}
+    for path in paths:
+        id = id_of(path, prefix)
+        earlier = other_id_of(path, prefix)
+        if wanted[hash(id)] > 1:
+            found.setdefault(id, set()).add(readable(path))
+        if earlier and wanted[hash(earlier)]:
+            found.setdefault(earlier, set()).add(readable(path))
+    return {id: frozenset(names) for id, names in found.items()}
 
 
 def spellings(path: str) -> set[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+
+class SourceError(Exception):
+    """What is to be imported cannot be read. One line: which, and why."""
 
 
 class Unreadable(Exception):
@@ -41,3 +45,35 @@ class Bad:
 def too_large(limit: int) -> Unreadable:
     """For a picture of more than `limit` bytes."""
     return Unreadable(f"larger than {limit / 2**20:.3g} MiB (LOOKALIKE_MAX_UPLOAD_BYTES)")
+
+
+class Pictures(Protocol):
+    """What a folder, an archive or a table holds; `close` it."""
+
+    @property
+    def count(self) -> int:
+        """Sources there are."""
+        ...
+
+    @property
+    def bad(self) -> list[Bad]:
+        """What already fails, beside the sources."""
+        ...
+
+    @property
+    def ignored(self) -> int:
+        """Files that are no pictures."""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """Files and folders that a system keeps there, or that are hidden."""
+        ...
+
+    def sources(self) -> Iterator[Source]:
+        """Every picture once, in an order that stays."""
+        ...
+
+    def close(self) -> None:
+        """Gives the file free that the pictures are read from."""
+        ...

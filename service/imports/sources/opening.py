@@ -1,0 +1,26 @@
+"""Which source a path is: a folder, an archive or a table of pictures, by what it is and how its name ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.imports.sources import archive, folder, table
+from service.imports.sources.source import Pictures, SourceError
+from service.text import readable
+
+
+def open_pictures(path: Path, *, prefix: str = "", leave_out: Sequence[Path] = ()) -> Pictures:
+    """The pictures at a path. prefix: put before every id; leave_out: folders that are passed over.
+
+    Raises SourceError.
+    """
+    name = path.name.lower()
+    if path.is_file():
+        if name.endswith(archive.SUFFIXES):
+            return archive.open_archive(path, prefix=prefix)
+        if name.endswith(table.SUFFIXES):
+            return table.open_table_file(path, prefix=prefix)
+        kinds = ", ".join((*archive.SUFFIXES, *table.SUFFIXES))
+        raise SourceError(f"{readable(path)} is no folder, no pictures ({kinds}) and no vectors (.npy, .parquet)")
+    return folder.plan(path, prefix=prefix, leave_out=leave_out)

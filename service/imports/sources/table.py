@@ -1,0 +1,197 @@
+"""A table of pictures as a source: .csv or .jsonl with the columns `id` and `image`; the others become metadata.
+
+`image` is a path beside the table (or in its archive) or a data URI. Numbers of a .csv become numbers, empty cells are
+left out, and a column `metadata` holds more of it as a JSON object. A bad row costs itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote_to_bytes
+
+from index.limits import ID, ID_RULE
+from service.imports.sources.folder import read_file
+from service.imports.sources.rows import Fault, described
+from service.imports.sources.source import Bad, Source, SourceError, Unreadable, too_large
+from service.strict_json import JsonRefused, loads
+from service.text import encoding_of, readable
+
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+LONGEST_FIELD = 2**26  # characters; a picture as a data URI takes a few million
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,15})?")
+
+Resolve = Callable[[str], Callable[[int], bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of a table. name: of its file; open: its bytes; resolve: what `image` names, raising Unreadable."""
+
+    name: str
+    open: Callable[[], IO[bytes]]
+    resolve: Resolve
+    prefix: str
+    count: int
+    bad: list[Bad]
+    ignored: int
+    skipped: int
+    close: Callable[[], None]
+
+    def sources(self) -> Iterator[Source]:
+        for line, row in _rows(self.name, self.open):
+            where = f"{self.name} line {line}"
+            source = row if isinstance(row, Fault) else self._source(row, where)
+            yield Source("", {}, partial(_refused, source.reason), where) if isinstance(source, Fault) else source
+
+    def _source(self, row: dict[str, Any], where: str) -> Source | Fault:
+        id, image = row.pop("id", None), row.pop("image", None)
+        id = str(id) if isinstance(id, int) and not isinstance(id, bool) else id
+        if not isinstance(id, str) or not id:
+            return Fault("has no id")
+        if not isinstance(image, str) or not image:
+            return Fault("has no image")
+        id = f"{self.prefix}:{id}" if self.prefix else id
+        if not ID.fullmatch(id):
+            return Fault(f"{id[:60]!r} is no id, which is {ID_RULE}")
+        more = row.pop("metadata", None)
+        if isinstance(more, dict):
+            row = {**more, **row}
+        elif more is not None:
+            row["metadata"] = more
+        found = described(id, row)
+        if isinstance(found, Fault):
+            return found
+        try:
+            read = _embedded(image) if image[:5].lower() == "data:" else self.resolve(image)
+        except Unreadable as error:
+            return Fault(str(error))
+        return Source(id, found.metadata, read, where)
+
+
+def open_table(
+    name: str,
+    open: Callable[[], IO[bytes]],
+    resolve: Resolve,
+    *,
+    prefix: str = "",
+    bad: list[Bad] | None = None,
+    ignored: int = 0,
+    skipped: int = 0,
+    close: Callable[[], None] = lambda: None,
+) -> Table:
+    """Reads a table once through, to know that it is one and how many rows it has. Raises SourceError."""
+    count = sum(1 for _ in _rows(name, open))
+    return Table(name, open, resolve, prefix, count, bad or [], ignored, skipped, close)
+
+
+def open_table_file(file: Path, *, prefix: str = "") -> Table:
+    """A table whose pictures are named by paths beside it. Raises SourceError."""
+
+    def opened() -> IO[bytes]:
+        return file.open("rb")
+
+    return open_table(readable(file.name), opened, partial(_beside, file.parent), prefix=prefix)
+
+
+def _beside(folder: Path, image: str) -> Callable[[int], bytes]:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", image):
+        raise Unreadable("pictures are not fetched from addresses; put a path or a data URI")
+    return partial(read_file, str(folder / image))
+
+
+def _embedded(uri: str) -> Callable[[int], bytes]:
+    head, comma, body = uri.partition(",")
+    if not comma:
+        raise Unreadable("the data URI has no comma")
+
+    def read(max_bytes: int) -> bytes:
+        try:
+            data = unquote_to_bytes(body)
+            data = base64.b64decode(data, validate=True) if head.lower().endswith(";base64") else data
+        except binascii.Error as error:
+            raise Unreadable(f"the data URI is no base64 ({error})") from None
+        if len(data) > max_bytes:
+            raise too_large(max_bytes)
+        return data
+
+    return read
+
+
+def _refused(reason: str, max_bytes: int) -> bytes:
+    raise Unreadable(reason)
+
+
+def _rows(name: str, open: Callable[[], IO[bytes]]) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+    """Line and content of every row. Raises SourceError."""
+    try:
+        with open() as file:
+            encoding = encoding_of(file.read(4))
+        with open() as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
+            yield from _json_rows(text) if name.lower().endswith(".jsonl") else _csv_rows(name, text)
+    except UnicodeError:
+        raise SourceError(f"{name} is no text in UTF-8, or in UTF-16 with its mark: save it as UTF-8") from None
+    except OSError as error:
+        raise SourceError(f"{name}: {error.strerror or error}") from None
+    except csv.Error as error:
+        raise SourceError(f"{name} is no CSV ({error})") from None
+
+
+def _json_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+    text.reconfigure(newline=None)
+    for line, row in enumerate(text, 1):
+        if not row.strip():
+            continue
+        try:
+            value = loads(row)
+        except JsonRefused as error:
+            yield line, Fault(str(error))
+            continue
+        yield line, value if isinstance(value, dict) else Fault("must be a JSON object")
+
+
+def _csv_rows(name: str, text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+    csv.field_size_limit(LONGEST_FIELD)
+    first = text.readline(2**16)
+    text.seek(0)
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(text, delimiter=delimiter, strict=False)
+    header = [title.strip() for title in next(reader, [])]
+    for needed in ("id", "image"):
+        if needed not in header:
+            raise SourceError(f"{name} has no column `{needed}` (it has {', '.join(header[:8])[:200] or 'none'})")
+    if len(set(header)) < len(header):
+        raise SourceError(f"{name} has two columns of one name: {', '.join(header)[:200]}")
+    before = reader.line_num
+    for cells in reader:
+        line, before = before + 1, reader.line_num
+        if not any(cells):
+            continue
+        if len(cells) > len(header):
+            yield line, Fault(f"has {len(cells)} cells for {len(header)} columns")
+            continue
+        yield line, _typed(dict(zip(header, cells, strict=False)))
+
+
+def _typed(cells: dict[str, str]) -> dict[str, Any] | Fault:
+    row: dict[str, Any] = {}
+    for title, cell in cells.items():
+        if title in ("id", "image"):
+            row[title] = cell.strip()
+        elif title == "metadata" and cell.lstrip().startswith("{"):
+            try:
+                row[title] = loads(cell)
+            except JsonRefused as error:
+                return Fault(f"the column metadata is {error}")
+        elif cell and title:
+            number = _NUMBER.fullmatch(cell)
+            row[title] = (float(cell) if "." in cell else int(cell)) if number else cell
+    return row
