@@ -33,15 +33,16 @@ class Threads:
 
     async def read(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The result of a search or a read. Raises what it raises."""
-        work = functools.partial(self._counted, call, *args, **kwargs)
+        work = functools.partial(self.counted, call, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def write(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """The result of a write. Raises what it raises."""
-        work = functools.partial(self._counted, call, *args, **kwargs)
+        work = functools.partial(self.counted, call, *args, **kwargs)
         return await asyncio.get_running_loop().run_in_executor(self._writers, work)
 
-    def _counted(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def counted(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The result of a read or write made in the caller's own thread. Raises what it raises."""
         try:
             return call(*args, **kwargs)
         except _FAULTS as error:

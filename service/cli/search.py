@@ -86,7 +86,8 @@ def _show(answer: dict[str, Any]) -> None:
     if answer["no_match"]:
         best = answer["best_score"]
         near = "the collection is empty" if best is None else f"best score {best:.3f}, needed {least}"
-        console.print(f"[bold]{escape(answer['message'])}[/]  [dim]{near}[/]")
+        words, _, reason = answer["message"].partition(": ")
+        console.print(f"[bold]{words}[/]  [dim]{escape(reason or near)}[/]")
         return
     found = answer["results"]
     if not found and answer["message"] is not None:

@@ -24,6 +24,9 @@ from service.errors import DeadlinePassed, ShuttingDown
 Pixels = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
 
+# What a lane does with a vector that it has just made; it must not raise.
+After = Callable[[Vector], None]
+
 log = logging.getLogger("lookalike.batcher")
 
 
@@ -40,13 +43,14 @@ class Network(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """One picture in the queue. deadline: monotonic seconds."""
+    """One picture in the queue. deadline: monotonic seconds. after: called with the vector before the caller has it."""
 
     network: Network
     pixels: Pixels
     future: asyncio.Future[Vector]
     loop: asyncio.AbstractEventLoop
     deadline: float = float("inf")
+    after: After | None = None
 
     def settle(self, result: Vector | BaseException) -> None:
         """Called from a lane; harmless when the caller has gone or its loop is closed."""
@@ -131,11 +135,20 @@ class Batcher:
         return len(self._line)
 
     def submit(
-        self, network: Network, pixels: Pixels, *, deadline: float = float("inf"), bulk: bool = False
+        self,
+        network: Network,
+        pixels: Pixels,
+        *,
+        deadline: float = float("inf"),
+        bulk: bool = False,
+        after: After | None = None,
     ) -> asyncio.Future[Vector]:
-        """Queues uint8 (h, w, 3); the future gives float32 (dim,), or what the network raised. For an event loop."""
+        """Queues uint8 (h, w, 3); the future gives float32 (dim,), or what the network raised. For an event loop.
+
+        after: work of a fraction of a millisecond with the vector, done in the lane where the picture ran alone.
+        """
         loop = asyncio.get_running_loop()
-        entry = Waiting(network, pixels, loop.create_future(), loop, deadline)
+        entry = Waiting(network, pixels, loop.create_future(), loop, deadline, after)
         with self._wake:
             if self._closed:
                 raise ShuttingDown()
@@ -215,8 +228,12 @@ class Batcher:
         self.runs += 1
         self.embedded += len(batch)
         self.answered_at = self._clock()
+        if len(batch) == 1 and batch[0].after is not None:
+            batch[0].after(vectors[0])
         for entry, vector in zip(batch, vectors, strict=True):
             entry.settle(vector)
 
     def _embed(self, embedder: Embedder, batch: list[Waiting]) -> Vector:
+        if len(batch) == 1:
+            return embedder.embed(batch[0].pixels[None])
         return embedder.embed(np.stack([entry.pixels for entry in batch]))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from service.errors import again
 
@@ -53,11 +53,11 @@ class SingleFlight(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         return key in self._flights
 
-    async def run(self, key: K, work: Callable[[], Awaitable[V]]) -> V:
+    async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """The result of `work()`, or of the flight under way. Raises what it raises, a fresh exception to each."""
         flight = self._flights.get(key)
         if flight is None:
-            flight = _Flight(asyncio.ensure_future(_as_coroutine(work)))
+            flight = _Flight(asyncio.ensure_future(work()))
             self._flights[key] = flight
             flight.task.add_done_callback(lambda task: self._landed(key, task))
         first = flight.waiters == 0
@@ -80,7 +80,3 @@ class SingleFlight(Generic[K, V]):
             del self._flights[key]
         if not task.cancelled():
             task.exception()  # read, so that a failure whose callers have all gone is not reported as lost
-
-
-async def _as_coroutine(work: Callable[[], Awaitable[V]]) -> V:
-    return await work()

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index.types import Media
-from service.embedding.batcher import Batcher
+from service.embedding.batcher import After, Batcher
 from service.embedding.cache import LeastRecent, SingleFlight
 from service.embedding.decoder import DecoderPool
 from service.embedding.loaded import LoadedModel, Networks
@@ -73,16 +73,18 @@ class Pipeline:
         bulk: bool = False,
         deadline: float = float("inf"),
         sha256: str | None = None,
+        after: After | None = None,
     ) -> Embedded:
         """The picture's vector under `network`. crop: left, top, right, bottom in 0…1 of the upright picture.
 
         bulk: work that lets people's pictures go first; its own seldom repeat, so they are kept out of the cache.
-        deadline: monotonic seconds. sha256: of `data`, where the caller has it.
+        deadline: monotonic seconds. sha256: of `data`, where the caller has it. after: see `Batcher.submit`; left out
+        where the vector was known already, or is being made for somebody else.
         Raises ImageError, EmbeddingInvalid, DeadlinePassed, ShuttingDown, NotReady.
         """
         key: Key = (sha256 or await digest(data), network.fingerprint, None if crop == WHOLE else crop)
         if bulk:
-            return await self._make(data, key, None, network, thumbnail, deadline, bulk=True)
+            return await self._make(data, key, None, network, thumbnail, deadline, bulk=True, after=after)
         known = self._cache.get(key)
         if known is not None and not thumbnail:
             self._metrics.cached("hit")
@@ -92,7 +94,7 @@ class Pipeline:
         while True:
             try:
                 return await self._flights.run(
-                    flight, lambda: self._make(data, key, known, network, thumbnail, deadline, bulk=False)
+                    flight, lambda: self._make(data, key, known, network, thumbnail, deadline, bulk=False, after=after)
                 )
             except DeadlinePassed:
                 if time.monotonic() >= deadline:
@@ -109,6 +111,7 @@ class Pipeline:
         deadline: float,
         *,
         bulk: bool,
+        after: After | None,
     ) -> Embedded:
         sha256, _, crop = key
         with self._metrics.stage("decode") as decoding:
@@ -121,7 +124,7 @@ class Pipeline:
         if time.monotonic() >= deadline:
             raise DeadlinePassed()
         with self._metrics.stage("embed") as embedding:
-            vector = await self.batcher.submit(network, decoded.pixels, deadline=deadline, bulk=bulk)
+            vector = await self.batcher.submit(network, decoded.pixels, deadline=deadline, bulk=bulk, after=after)
         vector.flags.writeable = False
         if not bulk:
             self._cache.put(key, Embedded(vector, media, plain=decoded.plain))

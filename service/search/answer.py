@@ -14,7 +14,7 @@ from service.search.thresholds import Threshold
 
 NO_MATCH = "no similar images"
 NO_GROUPS = "nothing to group: no item searched has one value under the metadata key that group_by names"
-PLAIN = "no similar images: the picture shows one colour and nothing else"
+PLAIN = "no similar images: the picture shows one colour and almost nothing else"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def answer_of(
     plain: bool,
     took: Took,
 ) -> Answer:
-    """Decides whether there is a match. plain: what is looked for shows one colour and nothing else."""
+    """Decides whether there is a match. plain: what is looked for shows one colour and almost nothing else."""
     matches = found.matches
     no_match = found.best_score is None or found.best_score < least.score
     message = NO_MATCH if no_match else None if found.groupable else NO_GROUPS

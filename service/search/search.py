@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from index.types import Collection
-from service.embedding.pipeline import WHOLE, Embedded, Pipeline
-from service.errors import NotReady
+from index.types import Collection, SearchResult
+from service.embedding.pipeline import WHOLE, Crop, Embedded, Pipeline, digest
 from service.metrics import Metrics, Stopwatch
 from service.search.answer import Answer, Took, answer_of
 from service.search.query import ByExamples, ById, ByPicture, ByVector, Query, Vector, combined
@@ -15,19 +13,56 @@ from service.search.thresholds import threshold
 from service.threads import Threads
 
 
-@dataclass(frozen=True, slots=True)
-class _Sought:
-    """vector: float32 (dim,). excluded: ids left out of the results. picture: what the vector was made from, if any."""
+class Look:
+    """One search of a collection, made by the thread that has the vector first. It never raises; `found` does.
 
-    vector: Vector
-    excluded: Sequence[str] = ()
-    picture: Embedded | None = None
-    whole: bool = False  # all of the picture is looked for
+    exclude: ids left out of the results. sha256: of the file whose whole picture is looked for. ms: what it took.
+    """
+
+    def __init__(self, collection: Collection, query: Query, least: float, threads: Threads, metrics: Metrics) -> None:
+        self.exclude: Sequence[str] = ()
+        self.sha256: str | None = None
+        self.done = False
+        self.ms = 0.0
+        self._collection = collection
+        self._query = query
+        self._least = least
+        self._threads = threads
+        self._metrics = metrics
+        self._outcome: SearchResult | Exception | None = None
 
     @property
-    def sha256(self) -> str | None:
-        """Of the file whose whole picture is looked for."""
-        return self.picture.media.sha256 if self.picture is not None and self.whole else None
+    def quick(self) -> bool:
+        """Whether it may hold up embedding for so long: filters and groups may have metadata to read first."""
+        return self._query.filter is None and self._query.group_by is None
+
+    @property
+    def found(self) -> SearchResult:
+        """Raises what the search raised."""
+        assert self._outcome is not None
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+    def __call__(self, vector: Vector) -> None:
+        query = self._query
+        try:
+            with self._metrics.stage("search") as took:
+                self._outcome = self._threads.counted(
+                    self._collection.search,
+                    vector,
+                    limit=query.limit,
+                    offset=query.offset,
+                    min_score=self._least,
+                    filter=query.filter,
+                    group_by=query.group_by,
+                    exclude=self.exclude,
+                    sha256=self.sha256,
+                )
+            self.ms = took.ms
+        except Exception as error:  # noqa: BLE001 (belongs to whoever asks for what was found)
+            self._outcome = error
+        self.done = True
 
 
 class Search:
@@ -43,29 +78,32 @@ class Search:
     ) -> Answer:
         """watch: runs since the request arrived. deadline: monotonic seconds.
 
-        Raises ItemNotFound, InvalidVector, InvalidRequest, ImageError, EmbeddingInvalid, ModelMismatch, Unavailable.
+        Raises ItemNotFound, InvalidVector, InvalidRequest, ImageError, EmbeddingInvalid, ModelMismatch, IndexNotReady,
+        Unavailable.
         """
-        sought = await self._sought(collection, query, deadline)
-        if not collection.ready:
-            raise NotReady(f"The search index of {collection.name} is being rebuilt; try again shortly")
         # A query that brings no picture needs no model: a collection of ready vectors is searched all the same.
         model_default = self._pipeline.networks.default_threshold(collection.fingerprint)
         least = threshold(query.score_threshold, collection.score_threshold, model_default)
-        with self._metrics.stage("search") as searching:
-            found = await self._threads.read(
-                collection.search,
-                sought.vector,
-                limit=query.limit,
-                offset=query.offset,
-                min_score=least.score,
-                filter=query.filter,
-                group_by=query.group_by,
-                exclude=sought.excluded,
-                sha256=sought.sha256,
-            )
-        picture = sought.picture
+        look = Look(collection, query, least.score, self._threads, self._metrics)
+        picture: Embedded | None = None
+        match query.by:
+            case ByPicture(data, crop):
+                picture = await self._embedded(collection, data, crop, look, deadline)
+                vector = picture.vector
+            case ByVector(vector):
+                pass
+            case ById(id):
+                look.exclude = [id]
+                vector = (await self._threads.read(collection.vectors, look.exclude))[0]
+            case ByExamples(positive, negative):
+                look.exclude = [*positive, *negative]
+                rows = await self._threads.read(collection.vectors, look.exclude)
+                vector = combined(rows[: len(positive)], rows[len(positive) :])
+        in_lane = look.done
+        if not in_lane:
+            await self._threads.read(look, vector)
         return answer_of(
-            found,
+            look.found,
             collection=collection.name,
             model=collection.model,
             least=least,
@@ -73,24 +111,24 @@ class Search:
             plain=picture is not None and picture.plain,
             took=Took(
                 decode=picture.decode_ms if picture is not None else 0.0,
-                embed=picture.embed_ms if picture is not None else 0.0,
-                search=searching.ms,
+                embed=picture.embed_ms - (look.ms if in_lane else 0.0) if picture is not None else 0.0,
+                search=look.ms,
                 total=watch.ms,
             ),
         )
 
-    async def _sought(self, collection: Collection, query: Query, deadline: float) -> _Sought:
-        match query.by:
-            case ByPicture(data, crop):
-                network = await self._pipeline.networks.of_collection(collection)
-                made = await self._pipeline.embed(data, network=network, crop=crop, deadline=deadline)
-                return _Sought(made.vector, picture=made, whole=crop is None or crop == WHOLE)
-            case ByVector(vector):
-                return _Sought(vector)
-            case ById(id):
-                rows = await self._threads.read(collection.vectors, [id])
-                return _Sought(rows[0], [id])
-            case ByExamples(positive, negative):
-                named = [*positive, *negative]
-                rows = await self._threads.read(collection.vectors, named)
-                return _Sought(combined(rows[: len(positive)], rows[len(positive) :]), named)
+    async def _embedded(
+        self, collection: Collection, data: bytes, crop: Crop | None, look: Look, deadline: float
+    ) -> Embedded:
+        network = await self._pipeline.networks.of_collection(collection)
+        sha256 = await digest(data)
+        if crop is None or crop == WHOLE:
+            look.sha256 = sha256
+        return await self._pipeline.embed(
+            data,
+            network=network,
+            crop=crop,
+            deadline=deadline,
+            sha256=sha256,
+            after=look if look.quick else None,
+        )

@@ -152,8 +152,11 @@ function showAnswer(answer) {
 
 function showNone(answer) {
   const { best_score: best, score_threshold: needed, threshold_source: source } = answer;
-  const empty = best === null;
-  $("none-text").textContent = empty
+  const reason = answer.message.split(": ")[1]; // where it is not the score: the picture itself
+  const empty = best === null || reason !== undefined;
+  $("none-text").textContent = reason
+    ? `${reason[0].toUpperCase()}${reason.slice(1)}.`
+    : empty
     ? "There is nothing in this collection to compare with yet."
     : `The nearest picture scores ${score(best)}; a look-alike needs ${score(needed)} here (${SOURCES[source] ?? source}).`;
   $("scale").hidden = empty;

@@ -212,6 +212,36 @@ def test_what_waits_goes_as_one_batch_of_at_most_the_largest() -> None:
     run(main())
 
 
+def test_a_lane_does_what_comes_after_before_the_caller_has_the_vector() -> None:
+    """In the lane's own thread, with the very vector; and not where a batch would wait for it."""
+
+    async def main() -> None:
+        net = Net()
+        batcher = Batcher(lanes=1, max_batch=4)
+        seen: list[tuple[str, Vectors]] = []
+
+        def after(vector: Vectors) -> None:
+            seen.append((threading.current_thread().name, vector))
+
+        try:
+            net.wide.gate.clear()
+            first = batcher.submit(net, picture(1), after=after)
+            await net.wide.begun()
+            rest = [batcher.submit(net, picture(number), after=after) for number in (20, 21)]
+            net.wide.gate.set()
+            vector = await first
+            await asyncio.gather(*rest)
+            assert net.narrow.sizes == [2] and [name for name, _ in seen] == ["embed-0"]
+            np.testing.assert_array_equal(seen[0][1], vector)
+            with pytest.raises(EmbeddingInvalid):
+                await batcher.submit(net, picture(13), after=after)
+            assert len(seen) == 1
+        finally:
+            batcher.close()
+
+    run(main())
+
+
 def waiting(loop: asyncio.AbstractEventLoop, net: Net, deadline: float = float("inf")) -> Waiting:
     return Waiting(net, picture(), loop.create_future(), loop, deadline)
 

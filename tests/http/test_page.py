@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import StartServer
+from tests.harness.pictures import encoded
 from tests.harness.serving import ROOT, Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -99,6 +100,16 @@ def test_a_strange_picture_is_told_to_have_no_like(page: Page) -> None:
     page.get_by_role("button", name="Show the nearest anyway").click()
     expect(page.locator(".card:not(.waiting)")).to_have_count(8)
     expect(page.locator("#summary")).to_contain_text("8 nearest pictures")
+
+
+def test_a_picture_without_content_is_told_why_it_finds_nothing(page: Page) -> None:
+    """No score is shown and nothing nearest is offered: the picture itself is the reason."""
+    upload(page, encoded(Image.new("RGB", (300, 200), "white"), "PNG"), "white.png")
+    expect(page.get_by_role("heading", name="No similar images")).to_be_visible()
+    expect(page.locator("#none-text")).to_have_text("The picture shows one colour and almost nothing else.")
+    expect(page.get_by_role("button", name="Show the nearest anyway")).to_be_hidden()
+    upload(page, picture(77))
+    expect(page.locator("#none-text")).to_contain_text("needs")
 
 
 def test_a_refused_file_is_told_in_the_services_words(page: Page) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import StartServer
 from tests.harness.pictures import encoded, jpeg, pixels
@@ -84,6 +85,48 @@ def test_the_same_picture_saved_again_and_a_part_of_it_score_what_they_are(runni
     cut = running.search("default", jpeg(4), score_threshold=-1, limit=1, crop="0,0,0.5,0.5").json()
     again = running.search("default", jpeg(4) + b"\0", score_threshold=-1, limit=1).json()
     assert cut["best_score"] < 1 and again["best_score"] == pytest.approx(1, abs=2e-4)
+
+
+def noisy(colour: int, spread: int) -> Image.Image:
+    grain = np.random.default_rng(1).integers(colour - spread, colour + spread + 1, (200, 300, 3))
+    return Image.fromarray(grain.astype(np.uint8))
+
+
+PLAIN = {
+    "white": encoded(Image.new("RGB", (300, 200), "white"), "PNG"),
+    "black": encoded(Image.new("RGB", (300, 200)), "JPEG"),
+    "a colour": encoded(Image.new("RGB", (64, 64), "#a03050"), "WEBP", lossless=True),
+    "one pixel": encoded(Image.new("RGB", (1, 1), "red"), "PNG"),
+    "transparent": encoded(Image.new("RGBA", (100, 100), (9, 99, 9, 0)), "PNG"),
+    "grain": encoded(noisy(128, 6), "PNG"),
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_picture_without_content_is_like_nothing(running: Server, kind: str) -> None:
+    """Whatever its vector scores, with a threshold that everything reaches."""
+    answer = running.search("default", PLAIN[kind], score_threshold=-1).json()
+    assert (answer["results"], answer["no_match"]) == ([], True)
+    assert answer["message"].startswith("no similar images: ")
+    assert -1 <= answer["best_score"] <= 1 and answer["filtered_count"] == COUNT
+
+
+def test_a_part_without_content_is_like_nothing_and_the_whole_is_not(running: Server) -> None:
+    half = pixels(3)
+    half.paste("white", (half.width // 2, 0, half.width, half.height))
+    data = encoded(half, "PNG")
+    blank = running.search("default", data, score_threshold=-1, crop="0.6,0,1,1").json()
+    whole = running.search("default", data, score_threshold=-1).json()
+    assert blank["no_match"] and not whole["no_match"] and len(whole["results"]) == 10
+
+
+def test_a_stored_picture_without_content_is_found_by_its_own_file_alone(running: Server) -> None:
+    assert running.client.put("/v1/collections/blank").status_code == 201
+    for name in ("white", "black"):
+        assert running.put("blank", name, PLAIN[name]).status_code == 201
+    found = running.search("blank", PLAIN["white"], score_threshold=-1).json()
+    assert [(each["id"], each["score"]) for each in found["results"]] == [("white", 1.0)] and not found["no_match"]
+    assert running.search("blank", PLAIN["one pixel"], score_threshold=-1).json()["no_match"]
 
 
 def test_grouping_by_a_key_that_no_item_has_says_so(running: Server) -> None:
