@@ -10,7 +10,7 @@ import orjson
 from fastapi import FastAPI
 
 from service.http import openapi
-from service.http.routes import admin, collections, embeddings, items, search, system
+from service.http.routes import admin, collections, embeddings, items, pages, search, system
 
 
 def routed() -> FastAPI:
@@ -19,12 +19,13 @@ def routed() -> FastAPI:
         title="Lookalike",
         summary='Upload a photograph, get the most similar pictures of a catalogue, or an honest "no similar images".',
         version=version("lookalike"),
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
     # The routes themselves: an included router would be matched and entered a second time on every request.
-    for noun in (search, items, collections, embeddings, system, admin):
+    for noun in (search, items, collections, embeddings, system, admin, pages):
         app.router.routes.extend(noun.router.routes)
     return app
 

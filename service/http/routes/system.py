@@ -1,18 +1,13 @@
-"""Health, metrics, what runs here, the API's description and the web page."""
+"""Health, metrics, and what runs here."""
 
 from __future__ import annotations
 
 import platform
-import re
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import fastapi_swagger
 from fastapi import APIRouter, Response
-from starlette.responses import FileResponse, HTMLResponse
-from starlette.staticfiles import StaticFiles
 
 from models.pictures.limits import Limits
 from service.embedding.loaded import LoadedModel, on_cpu
@@ -25,27 +20,12 @@ from service.search.limits import MAX_BATCH, MAX_RESULTS
 
 router = APIRouter(tags=["system"], route_class=Direct)
 
-WEB = Path(__file__).resolve().parents[2] / "web"
-SWAGGER = Path(fastapi_swagger.__file__).resolve().parent / "resources"
-
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
-
 METRICS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Prometheus text",
         "content": {"text/plain": {"schema": {"type": "string", "maxLength": 2**24}}},
     }
 }
-
-DOCS = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Lookalike API</title>
-<link rel="icon" href="/static/favicon.svg"><link rel="stylesheet" href="/docs/static/swagger-ui.css"></head>
-<body><div id="swagger-ui"></div><script src="/docs/static/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", deepLinking: true})</script></body></html>
-"""
 
 
 @router.get("/livez", operation_id="livez", response_model=schemas.Health, responses=refusals())
@@ -115,40 +95,3 @@ def versions() -> dict[str, str]:
         "sqlite": apsw.sqlite_lib_version(),
         "pillow": version("pillow"),
     }
-
-
-@router.get("/", include_in_schema=False)
-async def page(runtime: Loaded) -> Response:
-    return HTMLResponse(
-        below(index(), runtime.settings.root_path),
-        headers={"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"},
-    )
-
-
-@router.get("/docs", include_in_schema=False)
-async def docs(runtime: Loaded) -> Response:
-    return HTMLResponse(below(DOCS, runtime.settings.root_path))
-
-
-@cache
-def index() -> str:
-    return (WEB / "index.html").read_text("utf-8")
-
-
-def below(page: str, root: str) -> str:
-    """A page whose links from the origin lead below `root`."""
-    return re.sub(r"""(?<=["'])/(?=(?:static|docs|openapi\.json)\b)""", f"{root}/", page)
-
-
-@router.get("/favicon.ico", include_in_schema=False)
-async def favicon() -> Response:
-    return FileResponse(WEB / "favicon.svg", media_type="image/svg+xml")
-
-
-class Files(StaticFiles):
-    """Static files that a browser asks about again after an upgrade."""
-
-    def file_response(self, *args: object, **kwargs: object) -> Response:
-        response: Response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
-        response.headers["Cache-Control"] = "no-cache"
-        return response

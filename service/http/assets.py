@@ -1,0 +1,78 @@
+"""Assets: what a browser fetches beside data, kept in memory with its ETag, and compressed for who can read that."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import mimetypes
+from collections.abc import Mapping
+from pathlib import Path
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+# Bytes below which a packet holds it anyway.
+WORTH = 1024
+
+
+class Asset:
+    """headers: what its answers carry beside type, ETag and coding."""
+
+    def __init__(self, data: bytes, media_type: str, headers: Mapping[str, str] | None = None) -> None:
+        self._data = data
+        self._media_type = media_type
+        self._headers = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding", **(headers or {})}
+        self._etag = hashlib.sha256(data).hexdigest()[:32]
+        self._packed: bytes | None = None
+
+    async def answer(self, request: Request) -> Response:
+        """The asset, or 304 where the browser has it."""
+        packed = accepts_gzip(request) and len(self._data) > WORTH
+        etag = f'"{self._etag}-gzip"' if packed else f'"{self._etag}"'
+        headers = {**self._headers, "ETag": etag}
+        known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
+        if etag in known or "*" in known:
+            return Response(status_code=304, headers=headers)
+        if not packed:
+            return Response(self._data, headers=headers, media_type=self._media_type)
+        if self._packed is None:
+            self._packed = await asyncio.to_thread(gzip.compress, self._data, 9, mtime=0)
+        return Response(self._packed, headers={**headers, "Content-Encoding": "gzip"}, media_type=self._media_type)
+
+
+class Folder:
+    """The files of one folder, not of those below it, as an ASGI application to mount."""
+
+    def __init__(self, directory: Path) -> None:
+        self._files = {path.name: path for path in directory.iterdir() if path.is_file()}
+        self._assets: dict[str, Asset] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises HTTPException (404, 405)."""
+        name = scope["path"].removeprefix(scope["root_path"]).removeprefix("/")
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(405, headers={"Allow": "GET"})
+        if name not in self._files:
+            raise HTTPException(404)
+        response = await self.asset(name).answer(Request(scope))
+        await response(scope, receive, send)
+
+    def asset(self, name: str) -> Asset:
+        """Raises KeyError."""
+        if name not in self._assets:
+            path = self._files[name]
+            kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            self._assets[name] = Asset(path.read_bytes(), "text/javascript" if path.suffix == ".js" else kind)
+        return self._assets[name]
+
+
+def accepts_gzip(request: Request) -> bool:
+    """By Accept-Encoding: named, or meant by `*`, and not with a weight of nothing."""
+    weights: dict[str, bool] = {}
+    for each in request.headers.get("accept-encoding", "").split(","):
+        name, _, weight = each.partition(";")
+        weights[name.strip().lower()] = weight.replace(" ", "").rstrip("0") not in ("q=", "q=0.")
+    return weights.get("gzip", weights.get("x-gzip", weights.get("*", False)))
