@@ -53,7 +53,7 @@ class Runtime:
     async def open(cls, settings: Settings, *, unclaimed: Unclaimed = "refuse") -> Runtime:
         """Takes the data directory, loads the model, starts the decoders. unclaimed: as of `open_catalogue`.
 
-        Raises DirectoryLocked, StoreCorrupt, StorageFull, ArtefactMissing, ArtefactCorrupt, DeviceUnavailable.
+        Raises DirectoryLocked, StoreCorrupt, StorageError, ArtefactMissing, ArtefactCorrupt, DeviceUnavailable.
         """
         cores = settings.threads or usable_cores()
         # The lock first: a second server is refused at once, and not after it has loaded a model.

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from index.errors import StorageFull, StoreCorrupt
+from index.errors import ItemDamaged, StorageError, StoreCorrupt
 from service.metrics import Metrics
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_FAULTS = (StorageFull, StoreCorrupt)
+_FAULTS = (StorageError, StoreCorrupt, ItemDamaged)
 
 # Writers mostly wait for the disk, and those that wait together are committed together.
 WRITERS = 16

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from index.errors import ItemNotFound, StorageFull, StoreCorrupt
+from index.errors import ItemDamaged, ItemNotFound, StorageFailed, StorageFull, StorageReadOnly, StoreCorrupt
 from service.metrics import Metrics
 from service.threads import Threads
 
@@ -20,6 +20,9 @@ def failing(error: Exception) -> None:
     ("error", "counted"),
     [
         (StorageFull("no space left"), 1.0),
+        (StorageReadOnly("mounted read-only"), 1.0),
+        (StorageFailed("an input or output error"), 1.0),
+        (ItemDamaged("a checksum of one item is wrong"), 1.0),
         (StoreCorrupt("a checksum is wrong"), 1.0),
         (ItemNotFound("no such item"), None),
         (ValueError("a bug"), None),

@@ -16,7 +16,8 @@ from service.threads import Threads
 class Look:
     """One search of a collection, made by the thread that has the vector first. It never raises; `found` does.
 
-    exclude: ids left out of the results. sha256: of the file whose whole picture is looked for. ms: what it took.
+    exclude: ids left out of the results. sha256: of the file whose whole picture is looked for, which scores exactly 1.
+    ms: what it took.
     """
 
     def __init__(self, collection: Collection, query: Query, least: float, threads: Threads, metrics: Metrics) -> None:
@@ -94,7 +95,7 @@ class Search:
                 pass
             case ById(id):
                 look.exclude = [id]
-                vector = (await self._threads.read(collection.vectors, look.exclude))[0]
+                vector, look.sha256 = await self._threads.read(stored, collection, id)
             case ByExamples(positive, negative):
                 look.exclude = [*positive, *negative]
                 rows = await self._threads.read(collection.vectors, look.exclude)
@@ -132,3 +133,12 @@ class Search:
             sha256=sha256,
             after=look if look.quick else None,
         )
+
+
+def stored(collection: Collection, id: str) -> tuple[Vector, str | None]:
+    """An item's vector, float32 (dim,), and the sha256 of its file; None without one. Raises ItemNotFound."""
+    while True:
+        media = collection.get(id).media
+        (vector,) = collection.vectors([id])
+        if collection.get(id).media == media:  # else it was replaced between the two reads
+            return vector, media.sha256 if media is not None else None

@@ -79,6 +79,23 @@ def test_a_search_in_the_lane_and_one_beside_it_answer_alike(with_runtime: WithR
     with_runtime(body)
 
 
+def test_a_copy_of_an_item_is_like_it_with_a_score_of_one(with_runtime: WithRuntime) -> None:
+    async def body(runtime: Runtime) -> None:
+        collection = runtime.collection(DEFAULT)
+        for number in range(COUNT):
+            made = await runtime.pipeline.embed(jpeg(number), network=runtime.model)
+            vector_alone = Entry(f"vector{number}", made.vector)
+            copy = Entry(f"copy{number}", made.vector, {}, made.media)
+            await runtime.write(collection.upsert, [copy, vector_alone], fingerprint=collection.fingerprint)
+        for number in range(COUNT):
+            found = await search(runtime, Query(ById(f"i{number}"), score_threshold=1))
+            assert told(found)[0] == (f"copy{number}", 1.0) and found.matches[0].same
+            alone = await search(runtime, Query(ById(f"vector{number}"), score_threshold=-1))
+            assert not any(match.same for match in alone.matches)
+
+    with_runtime(body)
+
+
 def test_callers_with_one_picture_get_each_the_answer_to_their_own_question(with_runtime: WithRuntime) -> None:
     async def body(runtime: Runtime) -> None:
         decoders(runtime, signal.SIGSTOP)
