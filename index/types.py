@@ -55,7 +55,8 @@ class Entry:
     """What a caller hands to `Collection.upsert`.
 
     vector: float32 (dim,), finite and not zero; it is normalised to unit length on the way in.
-    original: the uploaded bytes, kept by sha256 where the catalogue keeps originals; needs `media`.
+    original: the uploaded bytes, kept by sha256 where the catalogue keeps originals; needs `media`. created_at: UTC
+    seconds, of an item that is new here and older elsewhere; None is now.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Entry:
     media: Media | None = None
     thumbnail: bytes | None = None
     original: bytes | None = None
+    created_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +313,11 @@ class Collection(Protocol):
     def info(self) -> CollectionInfo: ...
 
     @property
+    def sequence(self) -> int:
+        """Grows with every change of an item."""
+        ...
+
+    @property
     def records(self) -> Records:
         """Records that go when the collection is dropped or emptied."""
         ...
@@ -430,6 +437,14 @@ class Catalogue(Protocol):
         """Empties a collection; with model, fingerprint and dim it belongs to that model from now on.
 
         Its records go, a threshold set by hand among them. Raises CollectionNotFound.
+        """
+        ...
+
+    def replace(self, name: str, by: str, *, kept: str, sequence: int) -> bool:
+        """The collection `by` takes the name `name`, whose own goes on as `kept`: at once, for every reader.
+
+        sequence: of the one that is replaced; where it has changed since, nothing is done and False returned. Records
+        stay with their items. Raises CollectionNotFound, and InvalidId where there is a collection `kept`.
         """
         ...
 

@@ -85,7 +85,7 @@ _EFFICIENTNET_LITE2 = Backbone(
     ),
     builder="models.backbones.efficientnet_lite.builder",
     preprocessing=Preprocessing(side=260, short_side=292),
-    default_thresholds=MappingProxyType({"fp32": 0.62, "fp16": 0.62, "int8": 0.62}),
+    default_thresholds=MappingProxyType({"fp32": 0.58, "fp16": 0.58, "int8": 0.58}),
 )
 
 BACKBONES: Mapping[str, Backbone] = MappingProxyType(

@@ -25,7 +25,7 @@ from index.embedded.store.records import CATALOGUE, StoredRecords
 from index.embedded.store.store import Store
 from index.embedded.store.writer import Writer
 from index.embedded.verify import verify
-from index.errors import CollectionNotFound, StoreClosed
+from index.errors import CollectionNotFound, InvalidId, StoreClosed
 from index.types import CollectionInfo, Finding, Progress, Snapshot, Unclaimed
 
 _log = logging.getLogger("lookalike.index")
@@ -173,6 +173,25 @@ class EmbeddedCatalogue:
         for index in retired:
             index.close(discard=True)
         self._work.set()
+
+    def replace(self, name: str, by: str, *, kept: str, sequence: int) -> bool:
+        """As `Catalogue.replace`."""
+        check_name(kept)
+        with self._guard:
+            old, new = self.get(name), self.get(by)
+            if kept in self._collections or len({name, by, kept}) < 3:
+                raise InvalidId(f"there is a collection {kept!r} already")
+
+            def applied(heads: tuple[Head, Head] | None) -> None:
+                if heads is not None:
+                    old.trade(new, *heads)
+
+            done = self._store.writer.call(
+                lambda connection: collections.replace(connection, name, by, kept, sequence), applied
+            )
+            if done is not None:
+                self._collections[kept] = self._collections.pop(by)
+            return done is not None
 
     def original(self, sha256: str) -> bytes:
         """The uploaded bytes. Raises ItemNotFound, StoreCorrupt."""

@@ -120,6 +120,11 @@ class EmbeddedCollection:
         """The search index as it is bound now; for maintenance and tests."""
         return self._state.index
 
+    @property
+    def sequence(self) -> int:
+        """As `Collection.sequence`."""
+        return self._head().seq
+
     def info(self) -> CollectionInfo:
         """As it stands; count and bytes from the store."""
         head, bound = self._head(), self._bound
@@ -373,6 +378,19 @@ class EmbeddedCollection:
         """The name stands for another row from now on; in the writer thread. Returns the index nobody uses any more."""
         old, self._state = self._state.index, self._bind(head)
         return old
+
+    def trade(self, other: EmbeddedCollection, ours: Head, theirs: Head) -> None:
+        """This name stands for the other's row from now on, and the other for this one's; in the writer thread.
+
+        ours, theirs: the rows that this one and the other stand for then, with their names.
+        """
+        self._state, other._state = (
+            replace(other._state, head=ours),
+            replace(self._state, head=theirs),
+        )
+        other._name = theirs.name
+        for each in (self, other):
+            each._state.index.rename(each._state.head)
 
     def dropped(self, gone: bool) -> None:
         """The collection is being removed, or was not after all; in the writer thread, where no write comes between."""

@@ -24,6 +24,7 @@ from index.embedded.live.policy import Action, Policy
 from index.embedded.live.state import Phase
 from index.embedded.live.structure import Structure
 from index.embedded.live.upkeep import Upkeep
+from index.embedded.store.collections import Head
 from index.embedded.store.encoding import Stored, stored_type
 from index.embedded.store.vectors import Keys, StoredVectors
 from index.errors import CacheUnusable, IndexNotReady, StoreError
@@ -52,6 +53,11 @@ class LiveIndex:
         self._upkeep = Upkeep(self._current, source, self._builder, policy, failpoints)
         if load:
             self._upkeep.load()
+
+    def rename(self, head: Head) -> None:
+        """The same row under another name."""
+        self.source = replace(self.source, head=head)
+        self._current.name = head.name
 
     @property
     def kind(self) -> str:

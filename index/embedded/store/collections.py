@@ -79,6 +79,19 @@ def drop(connection: apsw.Connection, name: str) -> Head:
     return old
 
 
+def replace(connection: apsw.Connection, name: str, by: str, kept: str, sequence: int) -> tuple[Head, Head] | None:
+    """Renames `name` to `kept` and `by` to `name`; both as they are then, or None where `name` has changed since.
+
+    Raises CollectionNotFound.
+    """
+    old, new = head(connection, name), head(connection, by)
+    if old.seq != sequence:
+        return None
+    connection.execute("UPDATE collections SET name = ? WHERE id = ?", (kept, old.id))
+    connection.execute("UPDATE collections SET name = ?, created_at = ? WHERE id = ?", (name, old.created_at, new.id))
+    return head(connection, name), head(connection, kept)
+
+
 def tombstones(connection: apsw.Connection, collection: int, after: int) -> list[int]:
     """Keys removed by changes with a greater sequence."""
     sql = "SELECT key FROM tombstones WHERE collection = ? AND seq > ?"

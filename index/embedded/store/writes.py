@@ -41,6 +41,7 @@ class Prepared:
     text: str
     media: Media | None
     thumbnail: bytes | None
+    created_at: float | None = None
 
     @property
     def size(self) -> int:
@@ -55,7 +56,8 @@ def prepare(entries: Sequence[Entry], dim: int) -> list[Prepared]:
     prepared = []
     for entry, row in zip(entries, vectors, strict=True):
         metadata, text = encode_metadata(entry.metadata)
-        prepared.append(Prepared(check_id(entry.id), row, checksum(row), metadata, text, entry.media, entry.thumbnail))
+        id, crc, created_at = check_id(entry.id), checksum(row), entry.created_at
+        prepared.append(Prepared(id, row, crc, metadata, text, entry.media, entry.thumbnail, created_at))
     return prepared
 
 
@@ -97,7 +99,7 @@ def put(
         old = known.get(entry.id)
         if old is not None and old.vid in pending.vids:
             pending.flush()  # the same id twice in one call: the second replaces the first
-        created_at = old.item.created_at if isinstance(old, Row) else now
+        created_at = old.item.created_at if isinstance(old, Row) else entry.created_at or now
         item = Item(entry.id, entry.metadata, entry.media, created_at, _later(now, old))
         if isinstance(old, Row) and _same_vector(connection, old, entry):
             changed = _update(connection, old, entry, item, change)
