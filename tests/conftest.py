@@ -86,6 +86,21 @@ def model_dir() -> Path:
     return directory
 
 
+@pytest.fixture(scope="session")
+def light_dir(model_dir: Path) -> Path:
+    """The project's built models with EfficientNet-Lite2 among them: fp32, and what the service chooses here."""
+    from models.build.build import build
+    from models.errors import WeightsUnavailable
+    from models.runtimes.processor import resolve_precision
+
+    try:
+        for precision in ("fp32", resolve_precision("auto", "auto")):
+            build(model_dir, model="efficientnet-lite2", precision=precision)
+    except WeightsUnavailable as error:
+        absent(str(error))
+    return model_dir
+
+
 def _factory(config: pytest.Config, directory: Path, model_dir: Path) -> Iterator[StartServer]:
     with ExitStack() as stack:
         live = config.stash[LIVE_SERVERS]

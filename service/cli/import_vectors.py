@@ -22,23 +22,25 @@ def import_vectors(
     settings: Settings, source: Path, collection: str, ids: Path | None, model: str | None, json: bool
 ) -> None:
     """Imports a file of vectors and shows what came of it; exit code 1 when a row was bad."""
+    from service.embedding.loaded import built_model
     from service.imports import vector_import
 
     file, named = source.absolute(), None if ids is None else ids.absolute()
 
     def default() -> Model:
-        from models import artefact
-        from models.runtimes.processor import resolve_precision
-
-        precision = resolve_precision(settings.precision, settings.device)
-        found = artefact.find(settings.models, model=settings.model, precision=precision)
-        return {"model": f"{found.name}-{found.precision}", "fingerprint": found.fingerprint, "dim": found.dim}
+        return built_model(settings)
 
     with Gauge(err(), "importing", quiet=json) as gauge:
         done = whole(
             settings,
             lambda catalogue: vector_import.import_vectors(
-                catalogue, file, collection, ids=named, default=default, foreign=model, progress=gauge
+                catalogue,
+                file,
+                collection,
+                ids=named,
+                default=default,
+                foreign=model,
+                progress=gauge,
             ),
             "/admin/vectors",
             {

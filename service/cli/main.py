@@ -28,6 +28,7 @@ EXPECTED = frozenset(
         "service.owner.OwnerError",
         "service.settings.SettingsError",
         "service.imports.sources.rows.VectorFileError",
+        "service.imports.upgrade.UpgradeRefused",
     )
 )
 

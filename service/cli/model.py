@@ -1,4 +1,4 @@
-"""`lookalike model build|list|verify`."""
+"""`lookalike model build|list|verify`; `upgrade` has a module of its own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import typer
 
 from service.cli.options import Command, DataDir, Group, Json, settings_for
 from service.cli.terminal import err, out, print_json, print_table, table
+from service.cli.upgrade import upgrade
 from service.text import readable
 
 if TYPE_CHECKING:
     from models.artefact import Artefact
 
 app = typer.Typer(
-    help="Build, list and verify the models that turn pictures into vectors.", no_args_is_help=True, cls=Group
+    help="Build, list and verify the models that turn pictures into vectors; change a collection's.",
+    no_args_is_help=True,
+    cls=Group,
 )
+app.command(cls=Command)(upgrade)
 
 Weights = Annotated[
     Path | None,

@@ -55,6 +55,16 @@ class LoadedModel:
         return Model(model=self.label, fingerprint=self.fingerprint, dim=self.artefact.dim)
 
 
+def built_model(settings: Settings, name: str | None = None, precision: str | None = None) -> Model:
+    """What a collection keeps of a model that is built; None: as the settings choose for new collections.
+
+    Raises ArtefactMissing, ArtefactCorrupt.
+    """
+    chosen = resolve_precision(precision or settings.precision, settings.device)
+    found = artefacts.find(settings.models, model=name or settings.model, precision=chosen)
+    return Model(model=f"{found.name}-{found.precision}", fingerprint=found.fingerprint, dim=found.dim)
+
+
 class Networks:
     """Loads artefacts on first use. Thread-safe; `of` may block while a model loads."""
 
@@ -64,6 +74,7 @@ class Networks:
         self._cores = cores
         self._lock = threading.Lock()
         self._loaded: dict[str, LoadedModel] = {}
+        self._thresholds: dict[str, float] = {}  # of models that are not loaded
         precision = resolve_precision(settings.precision, settings.device)
         # The model for new collections. Raises ArtefactMissing, ArtefactCorrupt, DeviceUnavailable.
         self.default = self._load(artefacts.find(self._directory, model=settings.model, precision=precision))
@@ -82,8 +93,14 @@ class Networks:
         return self._loaded.get(fingerprint)
 
     def default_threshold(self, fingerprint: str) -> float:
-        """The model's own threshold; that of the model for new collections where the fingerprint is not loaded."""
-        return (self.ready(fingerprint) or self.default).artefact.default_threshold
+        """The model's own threshold, loaded or not; that of the model for new collections where it is not at hand."""
+        loaded = self.ready(fingerprint)
+        if loaded is not None:
+            return loaded.artefact.default_threshold
+        if fingerprint not in self._thresholds:
+            same = [each for each in artefacts.available(self._directory) if each.fingerprint == fingerprint]
+            self._thresholds[fingerprint] = (same[0] if same else self.default.artefact).default_threshold
+        return self._thresholds[fingerprint]
 
     async def of_collection(self, collection: Collection) -> LoadedModel:
         """The model a collection was made with, loaded on first use beside the event loop. Raises ModelMismatch."""

@@ -83,17 +83,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         raise
 
 
-@pytest.fixture(scope="module")
-def light_dir(model_dir: Path) -> Path:
-    """The directory of models with EfficientNet-Lite2 in fp32 and int8 in it."""
-    try:
-        for precision in ("fp32", "int8"):
-            build(model_dir, model=NAME, precision=precision)
-    except WeightsUnavailable as error:
-        absent(str(error))
-    return model_dir
-
-
 def torch_embedding(state: dict[str, np.ndarray], pixels: np.ndarray) -> np.ndarray:
     """The network as its definition says, in torch, with batch norm by itself."""
     torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
@@ -281,7 +270,7 @@ def test_every_backbone_is_whole(name: str) -> None:
 
 def test_it_is_built_verified_and_derived(light_dir: Path) -> None:
     """fp32 and int8 in one directory with ResNet50's, int8 again from fp32 alone, fp16 with fp32's fingerprint."""
-    built = {precision: artefact.find(light_dir, model=NAME, precision=precision) for precision in ("fp32", "int8")}
+    built = {precision: build(light_dir, model=NAME, precision=precision) for precision in ("fp32", "int8")}
     for each in built.values():
         verify(each)
         assert (each.dim, each.preprocessing) == (1280, LITE.preprocessing)
@@ -297,7 +286,7 @@ def test_precisions_stay_close_on_real_photographs(light_dir: Path, photos: Phot
     chosen = photos("groceries", "queries", 20) + photos("clothing", "queries", 20)
     pixels = np.stack([decode(photo.read(), preprocessing=LITE.preprocessing).pixels for photo in chosen])
     single, integer = (
-        OnnxEmbedder(artefact.find(light_dir, model=NAME, precision=precision), threads=1).embed(pixels)
+        OnnxEmbedder(build(light_dir, model=NAME, precision=precision), threads=1).embed(pixels)
         for precision in ("fp32", "int8")
     )
     cosines = (single * integer).sum(1)

@@ -10,6 +10,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from index.errors import StoreError
+from models.errors import ArtefactError
 from service import upkeep
 from service.http.body import incoming, media_type, to_file
 from service.http.problems import Problem, problem_of
@@ -19,6 +20,8 @@ from service.http.schemas.base import Request as Strict
 from service.imports.catalogue_target import known, under
 from service.imports.rule import Stored
 from service.imports.sources.rows import VectorFileError
+from service.imports.upgrade import UpgradeRefused, Wish
+from service.imports.upgrade import asked as carry_out
 from service.imports.vector_import import import_vectors
 from service.owner import path_of, path_text
 from service.runtime import Runtime
@@ -65,6 +68,15 @@ class UnderRequest(Strict):
 
 class GiveWayRequest(Strict):
     collection: str
+
+
+class UpgradeRequest(Strict):
+    collection: str
+    model: str | None = None
+    precision: str | None = None
+    label: str = "label"
+    force: bool = False
+    discard: bool = False
 
 
 @router.post("/snapshot")
@@ -145,6 +157,19 @@ async def give_way_to_pictures(request: Request, runtime: Loaded) -> Response:
     asked = await read_json(request, GiveWayRequest.read)
     gave_way = await runtime.write(give_way, runtime.catalogue, asked.collection, runtime.model.record)
     return _json({"gave_way": gave_way})
+
+
+@router.post("/upgrade")
+async def upgrade_collection(request: Request, runtime: Loaded) -> Response:
+    """Upgrades a collection to a model that is built, or discards what an upgrade has left."""
+    holder(request)
+    asked = await read_json(request, UpgradeRequest.read)
+    wish = Wish(**asked.model_dump())
+    try:
+        done = await carry_out(runtime.settings, runtime.catalogue, runtime.pipeline, runtime.threads, wish)
+    except (UpgradeRefused, ArtefactError) as error:
+        raise Problem("invalid-request", readable(str(error))) from error
+    return _json(done)
 
 
 def _json(value: dict[str, Any]) -> Response:
