@@ -211,6 +211,12 @@ def test_noise_has_no_like_in_the_sample(sampled: Server) -> None:
 
 
 @pytest.mark.slow
+def test_unrelated_photographs_mostly_find_something(sampled: Server, photos: Photos) -> None:
+    answers = [sampled.search("default", photo.read()).json() for photo in photos("unrelated", "images", 25)]
+    assert sum(not answer["no_match"] for answer in answers) >= 22
+
+
+@pytest.mark.slow
 def test_who_empties_the_catalogue_does_not_get_the_sample_back(sampled: Server, tmp_path: Path) -> None:
     assert not os.path.lexists(sampled.data_dir / "sample")
     (tmp_path / "photos").mkdir()
