@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from models.errors import ImageError, ImageTooLarge, UndecodableImage
-from models.pictures.colour import is_grey, to_srgb
+from models.pictures.colour import layer_to_srgb, palette_to_srgb, to_srgb
 from models.pictures.content import is_plain
 from models.pictures.exif import orientation
 from models.pictures.header import parse, sniff
@@ -111,8 +111,10 @@ def _decode(picture: Parsed, preprocessing: Preprocessing, crop: Box, thumbnail:
     spans = _spans(preprocessing.rule, *sides)
     shrink = next((by for by in (8, 4, 2) if min(spans) >= by * least), 1)
     size = header.width // shrink, header.height // shrink
-    image = reduced = _resizable(picture.load(size))
-    profile = picture.profile
+    image, profile = picture.load(size), picture.profile
+    if image.mode == "P" and profile:
+        image, profile = palette_to_srgb(image, profile), b""
+    image = reduced = _resizable(image)
     across, down = (max(1, int(span * image.width / header.width / (_GAP * short))) for span in spans)
     if crop != _WHOLE:
         reduced = image.crop(_pixels_of(region, image.size))
@@ -204,6 +206,5 @@ def _opaque(image: Image.Image, profile: bytes) -> Image.Image:
     if image.mode != "RGBa":
         return to_srgb(image, profile)
     clear = image.convert("RGBA")
-    colours = to_srgb(clear.getchannel("R") if is_grey(profile) else clear.convert("RGB"), profile)
-    colours.putalpha(clear.getchannel("A"))
+    colours = layer_to_srgb(clear, profile) if profile else clear
     return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours).convert("RGB")

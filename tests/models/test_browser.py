@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 Embed = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 # Chromium leaves the last rows of a JPEG white that has no end mark; all else is rounding.
 ALIKE = 0.97
+SAME_COLOURS = 0.995
 # Levels of 255, on average.
 ROUNDING = 0.1
 
@@ -51,6 +52,13 @@ def test_a_browser_shows_what_is_embedded(page: Page, embed: Embed, file: Wild) 
     found, expected = decode(file.data).pixels, decode(as_png(seen)).pixels
     if np.abs(found.astype(int) - expected).mean() > ROUNDING:
         assert float(embed(found) @ embed(expected)) > ALIKE
+
+
+@pytest.mark.parametrize("file", wild.coloured(), ids=str)
+def test_a_browser_shows_the_same_colours(page: Page, embed: Embed, file: Wild) -> None:
+    seen = show(page, file.data, file.kind)
+    assert seen is not None
+    assert float(embed(decode(file.data).pixels) @ embed(decode(as_png(seen)).pixels)) > SAME_COLOURS
 
 
 @pytest.mark.parametrize("file", wild.refused(), ids=str)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import struct
 
+from PIL import Image, ImageChops
+
 from tests.harness.wild.case import UNDO, Options, Wild, encode, exif, scene, xmp
 
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -36,7 +38,7 @@ def inserted(data: bytes, position: int, more: bytes) -> bytes:
     return data[:position] + more + data[position:]
 
 
-def jpegs() -> list[Wild]:
+def sound() -> list[Wild]:
     plain = encode(scene(), "JPEG", quality=92)
     grey = encode(scene().convert("L"), "JPEG", quality=92)
     progressive = encode(scene(), "JPEG", quality=92, progressive=True)
@@ -118,8 +120,40 @@ def jpegs() -> list[Wild]:
     files += [
         Wild("jpeg: CMYK", "jpeg", ink, encode(scene(), "PNG")),
         Wild("jpeg: CMYK without Adobe's mark", "jpeg", without, encode(scene(), "PNG")),
+        Wild("jpeg: YCCK", "jpeg", ycck(scene()), encode(scene(), "PNG")),
+        Wild("jpeg: a scan for each channel", "jpeg", scan_by_scan(scene()), encode(scene(), "PNG")),
+        # Of this Chromium shows nothing, though everything is there.
+        Wild(
+            "jpeg: a scan for each channel, no end mark",
+            "jpeg",
+            scan_by_scan(scene())[:-2],
+            encode(scene(), "PNG"),
+            False,
+        ),
     ]
     return files
+
+
+def ycck(picture: Image.Image) -> bytes:
+    """Brightness, two colour differences and black, as Photoshop writes it. Inks are stored inverted."""
+    channels = ImageChops.invert(picture).convert("YCbCr").split()
+    inks = [*(ImageChops.invert(each) for each in channels), Image.new("L", picture.size, 0)]
+    data = encode(Image.merge("CMYK", inks), "JPEG", quality=95, subsampling=0)
+    transform = data.index(b"Adobe") + 11
+    return data[:transform] + b"\2" + data[transform + 1 :]
+
+
+def scan_by_scan(picture: Image.Image) -> bytes:
+    """A sequential JPEG whose channels come one after the other."""
+    channels = [encode(each, "JPEG", quality=92) for each in picture.convert("YCbCr").split()]
+    grey = channels[0]
+    start, stop = place(grey, 0xC0), place(grey, 0xC4)
+    frame = segment(0xC0, grey[start + 4 : start + 9] + bytes((3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0)))
+    scans = []
+    for number, data in enumerate(channels, 1):
+        scan = place(data, 0xDA)
+        scans.append(segment(0xDA, bytes((1, number, 0, 0, 63, 0))) + data[scan + 10 : place(data, 0xD9)])
+    return grey[:start] + frame + grey[stop : place(grey, 0xDA)] + b"".join(scans) + b"\xff\xd9"
 
 
 # 24 sizes: whole and partial blocks each way.
@@ -154,6 +188,11 @@ def short_jpegs() -> list[Wild]:
                 files.append(Wild(f"jpeg: {name}, {cut}{closing}", "jpeg", left + tail, whole))
         files.append(Wild(f"jpeg: {name}, no scan data", "jpeg", whole[: last + 14] + b"\xff\xd9", whole))
         files.append(Wild(f"jpeg: {name}, no scan", "jpeg", whole[: place(whole, 0xDA)] + b"\xff\xd9", whole))
+    channels = scan_by_scan(scene())
+    last = place(channels, 0xDA, -1)
+    for cut, position in {"inside the last": (last + len(channels)) // 2, "before the last": last}.items():
+        data = channels[:position].removesuffix(b"\xff") + b"\xff\xd9"
+        files.append(Wild(f"jpeg: a scan for each channel, cut {cut}", "jpeg", data, channels))
     whole = encode(scene(), "JPEG", quality=92, progressive=True)
     files += [
         Wild(f"jpeg: progressive, {count} scans missing", "jpeg", whole[:cut] + b"\xff\xd9", whole)

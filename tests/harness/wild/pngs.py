@@ -99,7 +99,7 @@ def idat(data: bytes) -> tuple[int, bytes]:
     return start, data[start + 8 : start + 8 + length]
 
 
-def pngs() -> list[Wild]:
+def sound() -> list[Wild]:
     whole = png((320, 240), 8, 2, [row.tobytes() for row in np.asarray(scene())])
     start, stream = idat(whole)
     head, tail = whole[:start], chunk(b"IEND", b"")

@@ -34,7 +34,7 @@ def without_alpha_flag(data: bytes) -> bytes:
     return data[:at] + bytes([data[at] & ~0x10]) + data[at + 1 :]
 
 
-def webps() -> list[Wild]:
+def sound() -> list[Wild]:
     files = []
     forms: dict[str, Options] = {"lossy": {"quality": 90}, "lossless": {"lossless": True}}
     for name, options in forms.items():
