@@ -59,6 +59,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "picture": ("unsupported-image", "image-undecodable", "image-too-large"),
     "body": ("timeout", "content-too-large", "unsupported-media-type", "invalid-request"),
     "queue": ("overloaded", "not-ready"),
+    "storage": ("storage-full", "storage-read-only", "storage-failed"),
 }
 RETRY_AFTER = {
     "Retry-After": {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -14,6 +15,7 @@ from service.http.schemas.base import FieldsRefused
 from service.http.schemas.problems import KINDS, MAX_FIELD_ERRORS, OPENAI, FieldError, OpenAIError, ProblemDetails
 
 MEDIA_TYPE = "application/problem+json"
+PATH = "/:@!$&'()*+,;=~"  # what a path holds beside letters and digits without being escaped
 RETRY_SECONDS = 2.0  # with a 503 whose exception names no time of its own
 
 
@@ -36,7 +38,7 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
     def details(self, instance: str) -> ProblemDetails:
-        """As it is sent; instance: the path that was asked."""
+        """As it is sent; instance: the path that was asked, decoded."""
         openai = None
         if instance.endswith(OPENAI):
             field = self.errors[0]["field"] if self.errors else None
@@ -46,7 +48,7 @@ class Problem(Exception):
             title=self.title,
             status=self.status,
             detail=self.detail,
-            instance=instance,
+            instance=quote(instance, safe=PATH),
             errors=[FieldError(**each) for each in self.errors] or None,
             error=openai,
         )

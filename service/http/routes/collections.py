@@ -46,7 +46,7 @@ async def list_collections(request: Request, runtime: Loaded) -> Response:
     "/{c}",
     operation_id="create_collection",
     response_model=Collection,
-    responses=created(Collection) | refusals("body", "storage-full"),
+    responses=created(Collection) | refusals("body", "storage"),
     openapi_extra=json_body(CollectionCreate, required=False),
 )
 async def create_collection(name: CollectionName, request: Request, runtime: Loaded) -> Response:
@@ -76,7 +76,7 @@ async def get_collection(collection: Named, runtime: Loaded) -> Response:
     "/{c}",
     operation_id="update_collection",
     response_model=Collection,
-    responses=refusals("not-found", "body", "storage-full"),
+    responses=refusals("not-found", "body", "storage"),
     openapi_extra=json_body(CollectionPatch),
 )
 async def update_collection(collection: Named, request: Request, runtime: Loaded) -> Response:
@@ -91,7 +91,7 @@ async def update_collection(collection: Named, request: Request, runtime: Loaded
     operation_id="delete_collection",
     status_code=204,
     response_class=Response,
-    responses=refusals("not-found", "storage-full"),
+    responses=refusals("not-found", "storage"),
 )
 async def delete_collection(collection: Named, runtime: Loaded) -> Response:
     """Deletes a collection with all it holds; `default` is emptied instead."""

@@ -70,7 +70,7 @@ async def list_items(collection: Named, request: Request, runtime: Loaded) -> Re
     "/delete",
     operation_id="delete_items",
     response_model=Deleted,
-    responses=refusals("not-found", "body", "storage-full"),
+    responses=refusals("not-found", "body", "storage"),
     openapi_extra=json_body(DeleteRequest),
 )
 async def delete_items(collection: Named, request: Request, runtime: Loaded) -> Response:
@@ -88,7 +88,7 @@ async def delete_items(collection: Named, request: Request, runtime: Loaded) -> 
     operation_id="put_item",
     response_model=Item,
     responses=created(Item, links=LIFE)
-    | refusals("not-found", "model-mismatch", "picture", "body", "queue", "storage-full"),
+    | refusals("not-found", "model-mismatch", "picture", "body", "queue", "storage"),
     openapi_extra=form_body(ItemForm),
 )
 async def put(collection: Named, id: ItemPath, request: Request, runtime: Loaded, admission: Admitted) -> Response:
@@ -124,7 +124,7 @@ async def get(collection: Named, id: ItemPath, runtime: Loaded) -> Response:
     "/{id}",
     operation_id="update_item",
     response_model=Item,
-    responses=refusals("not-found", "body", "storage-full"),
+    responses=refusals("not-found", "body", "storage"),
     openapi_extra=json_body(MetadataPatch),
 )
 async def update(collection: Named, id: ItemPath, request: Request, runtime: Loaded) -> Response:
@@ -139,7 +139,7 @@ async def update(collection: Named, id: ItemPath, request: Request, runtime: Loa
     operation_id="delete_item",
     status_code=204,
     response_class=Response,
-    responses=refusals("not-found", "storage-full"),
+    responses=refusals("not-found", "storage"),
 )
 async def delete(collection: Named, id: ItemPath, runtime: Loaded) -> Response:
     """Deletes one item."""

@@ -83,6 +83,7 @@ class Collection(Answer):
     threshold_source: ThresholdSource
     index_kind: Text
     indexing: bool = Field(description="A build or merge is under way")
+    damaged: Count = Field(description="Items whose stored vector is damaged: not found until they are put again")
     bytes: Count = Field(description="On disk, roughly")
     created_at: Timestamp
     index: IndexState
@@ -99,6 +100,7 @@ class Collection(Answer):
             threshold_source=source,
             index_kind=info.index_kind,
             indexing=info.indexing,
+            damaged=info.index.damaged,
             bytes=info.bytes,
             created_at=timestamp(info.created_at),
             index=IndexState.of(info.index),

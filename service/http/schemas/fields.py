@@ -32,6 +32,10 @@ GroupBy = Annotated[
 Metadata = Annotated[dict[str, Any], Field(examples=[{"brand": "acme", "price": 12.5}])]
 
 
+# The least that JSON text of an object has; what a reader of JSON says of it, no pattern can.
+OBJECT_PATTERN = r"^\s*\{[\s\S]*\}\s*$"
+
+
 def text(length: int, **keywords: Any) -> Any:
     """Of an answer: at most `length` characters."""
     return Field(json_schema_extra={"maxLength": length, **keywords})

@@ -12,6 +12,7 @@ from service.http.schemas.base import Answer, FieldsRefused, Request, refuse_unk
 from service.http.schemas.fields import (
     MAX_DELETED,
     MAX_PAGE,
+    OBJECT_PATTERN,
     Count,
     ItemId,
     Metadata,
@@ -82,6 +83,7 @@ class ItemForm(Request):
     metadata: str = Field(
         "{}",
         max_length=MAX_METADATA,
+        json_schema_extra={"pattern": OBJECT_PATTERN},
         description="A JSON object as text; left out: an empty one",
         examples=['{"brand": "acme", "price": 12.5}'],
     )
