@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import schemathesis
 
 # Search fields that are empty, or the text `null`, in a form or a query string.
@@ -10,9 +12,9 @@ FIELDS = ("limit", "offset", "score_threshold", "filter", "group_by", "crop")
 
 
 @schemathesis.hook
-def filter_case(context: schemathesis.HookContext, case: schemathesis.Case) -> bool:
+def filter_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> bool:
     """Whether a generated request is sent."""
-    given = [case.query]
+    given: list[Any] = [case.query]
     if case.media_type == "multipart/form-data":
         given.append(case.body)
     return not any(isinstance(each, dict) and name in each and each[name] in BLANK for each in given for name in FIELDS)
