@@ -8,6 +8,9 @@ const SOURCES = {
   model_default: "the model's default",
 };
 
+// Statuses that the same picture would get again.
+const PICTURES_FAULT = [413, 415, 422];
+
 const $ = (id) => document.getElementById(id);
 const main = $("main");
 const number = new Intl.NumberFormat("en");
@@ -22,10 +25,11 @@ let underWay = null;
 
 // ---- talking to the service ----
 
-/** An answer that is an error, in the words of its problem+json. */
+/** An answer that is an error, in the words of its problem+json; `status` is 0 where there was no answer. */
 class Refused extends Error {
-  constructor(title, detail) {
+  constructor(status, title, detail) {
     super(detail);
+    this.status = status;
     this.title = title;
   }
 }
@@ -36,7 +40,7 @@ async function call(path, options = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refused("The service does not answer", "It may be restarting. Try again in a moment.");
+    throw new Refused(0, "The service does not answer", "It may be restarting. Try again in a moment.");
   }
   if (response.ok) return response.json();
   let problem = {};
@@ -45,7 +49,7 @@ async function call(path, options = {}) {
   } catch {
     // Not JSON: something between us and the service answered, and the status is all there is to tell.
   }
-  throw new Refused(problem.title ?? `Error ${response.status}`, problem.detail ?? response.statusText);
+  throw new Refused(response.status, problem.title ?? `Error ${response.status}`, problem.detail ?? response.statusText);
 }
 
 // The path under which a proxy shows this service: this file is static/app.js below it.
@@ -173,6 +177,9 @@ function showError(error) {
   $("summary").textContent = "";
   $("error-title").textContent = error.title ?? "Something went wrong on this page";
   $("error-text").textContent = error.message;
+  const itsFault = PICTURES_FAULT.includes(error.status) && question?.picture !== undefined;
+  $("retry").hidden = itsFault;
+  $("other").hidden = !itsFault;
   show("error", "");
 }
 
@@ -250,8 +257,17 @@ async function refreshCollections() {
     const fullest = items.reduce((best, each) => (each.count > best.count ? each : best));
     select.value = names.includes(wanted) ? wanted : fullest.name;
     select.disabled = false;
+    showGone(wanted);
   }
   showCount(items.find((each) => each.name === select.value));
+}
+
+/** Says that a collection that was asked for is not there, and which one is shown in its place. */
+function showGone(wanted) {
+  const shown = $("collection").value;
+  const gone = Boolean(wanted) && wanted !== shown;
+  $("gone").hidden = !gone;
+  $("gone").textContent = gone ? `There is no collection ${wanted} here; this is ${shown}.` : "";
 }
 
 function showCount({ name, count }) {
@@ -303,12 +319,14 @@ document.addEventListener("drop", (event) => {
 });
 
 $("collection").addEventListener("change", () => {
+  showGone(null);
   history.replaceState(null, "", address());
   refreshCollections().catch(showError);
   if (question?.picture) ask({ ...question, anyway: false });
   else if (question) reset();
 });
 $("retry").addEventListener("click", () => question && ask(question));
+$("other").addEventListener("click", () => $("file").click());
 $("anyway").addEventListener("click", () => {
   $("results").focus({ preventScroll: true });
   ask({ ...question, anyway: true });
@@ -326,11 +344,12 @@ function reset() {
 function followAddress() {
   const query = new URLSearchParams(location.search);
   const collection = query.get("collection");
-  if (collection && Array.from($("collection").options).some((option) => option.value === collection)) {
-    $("collection").value = collection;
-  }
+  const there = Array.from($("collection").options).some((option) => option.value === collection);
+  if (there) $("collection").value = collection;
+  showGone(collection);
   const item = query.get("similar");
-  if (item !== null) ask({ item });
+  // An item's name means nothing in another collection than its own.
+  if (item !== null && (there || !collection)) ask({ item });
   else if (lastPicture) ask(lastPicture);
   else reset();
 }

@@ -12,10 +12,10 @@ HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "date"
 
 
 @contextmanager
-def reverse_proxy(port: int, prefix: str, *, host: str, strip: bool) -> Iterator[str]:
+def reverse_proxy(port: int, prefix: str, *, host: str | None = None, strip: bool) -> Iterator[str]:
     """The origin of a proxy to 127.0.0.1:port; what lies outside `prefix` is 404.
 
-    host: what it sends as Host; strip: whether it takes the prefix off.
+    host: what it sends as Host, None for what it was sent itself; strip: whether it takes the prefix off.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -30,7 +30,7 @@ def reverse_proxy(port: int, prefix: str, *, host: str, strip: bool) -> Iterator
             headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP | {"host"}}
             upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             try:
-                upstream.request(self.command, path or "/", body, headers | {"Host": host})
+                upstream.request(self.command, path or "/", body, headers | {"Host": host or self.headers["host"]})
                 answer = upstream.getresponse()
                 data = answer.read()
             finally:

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import StartServer
 from tests.harness.pictures import encoded
+from tests.harness.proxy import reverse_proxy
 from tests.harness.serving import ROOT, Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -122,6 +123,68 @@ def test_a_refused_file_is_told_in_the_services_words(page: Page) -> None:
     upload(page, picture(1))
     expect(alert).to_be_hidden()
     expect(page.locator(".card:not(.waiting) .name")).to_have_text("shape <b>number</b> 1")
+
+
+def test_a_bad_file_is_not_offered_to_be_sent_again(page: Page) -> None:
+    """The same bytes would be refused again; another picture is what helps."""
+    page.locator("#file").set_input_files({"name": "a.gif", "mimeType": "image/gif", "buffer": b"GIF89a" + bytes(40)})
+    expect(page.get_by_role("button", name="Choose another picture")).to_be_visible()
+    expect(page.get_by_role("button", name="Try again")).to_be_hidden()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose another picture").click()
+    chooser.value.set_files({"name": "mine.png", "mimeType": "image/png", "buffer": picture(3)})
+    expect(page.locator(".card:not(.waiting)")).to_have_count(1)
+
+
+def test_a_file_over_the_limit_is_told_in_megabytes(page: Page) -> None:
+    page.locator("#file").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": bytes(22_000_000)})
+    expect(page.get_by_role("alert")).to_contain_text("20.9 MB")
+    expect(page.get_by_role("button", name="Choose another picture")).to_be_visible()
+
+
+@pytest.mark.parametrize("rest", ["", "&similar=shape-1"])
+def test_a_collection_that_is_gone_is_said_to_be(browser: Browser, shop: Server, rest: str) -> None:
+    """Another one is shown in its place, and named; picking one ends the notice."""
+    page = browser.new_page()
+    page.goto(f"{shop.url}/?collection=gone{rest}")
+    expect(page.locator("#gone")).to_have_text("There is no collection gone here; this is shapes.")
+    expect(page.locator("#main")).to_have_attribute("data-state", "idle")
+    page.locator("#collection").select_option("default")
+    expect(page.locator("#gone")).to_be_hidden()
+    page.close()
+
+
+def test_the_skip_link_leads_past_the_bar(page: Page) -> None:
+    """From the idle page too: the next Tab is at the picture."""
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.locator("#file")).to_be_focused()
+
+
+@pytest.mark.parametrize("strip", [True, False])
+def test_the_page_works_below_a_proxys_path(browser: Browser, server: StartServer, strip: bool) -> None:
+    """Its own assets, searches, thumbnails and addresses stay below the path."""
+    one = server(env={"LOOKALIKE_ROOT_PATH": "/shop"})
+    assert one.put("default", "a", picture(1)).status_code == 201
+    with reverse_proxy(one.port, "/shop", strip=strip) as origin:
+        page = browser.new_page()
+        failed: list[str] = []
+        page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
+        page.goto(f"{origin}/shop/")
+        expect(page.locator("#count")).to_have_text("1 picture")
+        upload(page, picture(1))
+        expect(page.locator(".card:not(.waiting)")).to_have_count(1)
+        assert page.locator(".card img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        page.goto(f"{origin}/shop/?collection=default&similar=a")
+        expect(page.locator("#caption")).to_have_text("a")
+        assert page.locator("#preview").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+        page.goto(f"{origin}/shop/docs")
+        page.wait_for_selector(".opblock")
+        page.close()
+    assert failed == []
 
 
 def test_a_service_that_is_away_is_told_and_can_be_asked_again(page: Page) -> None:
