@@ -87,7 +87,9 @@ class Settings(BaseSettings):
     queue_limit: int = Field(64, ge=1, le=100_000, description="Requests that may wait or run before 503")
     request_timeout: float = Field(30.0, gt=0, description="Seconds from arrival until a waiting request gives up")
     keep_originals: bool = Field(True, description="Keep uploaded bytes by sha256, so that another model can re-embed")
-    weights: Location | None = Field(None, description="An already fetched weights tarball, for machines without npm")
+    weights: Location | None = Field(
+        None, description="The model's package, already fetched, for machines without npm or pip"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look")
     test_data: Location | None = Field(None, description="Photographs for tests and benchmarks")

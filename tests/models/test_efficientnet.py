@@ -307,6 +307,10 @@ def test_collections_of_two_models_answer_in_one_process(server: StartServer, li
     shown = {name: both.client.get(f"/v1/collections/{name}").json() for name in ("default", "light")}
     assert shown["default"]["fingerprint"].startswith("resnet50-")
     assert shown["light"]["fingerprint"].startswith(f"{NAME}-")
+    asked = both.client.post("/v1/collections/default/query", json={"id": "a"}).json()
+    assert asked["score_threshold"] == BACKBONES["resnet50"].default_thresholds["int8"] != 0.58  # not loaded yet
+    asked = both.client.post("/v1/collections/light/query", json={"id": "b"}).json()
+    assert asked["score_threshold"] == LITE.default_thresholds["int8"] == 0.58
     for _ in range(2):
         assert both.search("default", jpeg(2), score_threshold=-1).json()["results"] == expected
         (hit,) = both.search("light", jpeg(1), score_threshold=-1).json()["results"]

@@ -8,15 +8,18 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from index.open import open_catalogue
 from models import artefact
 from models.artefact import Artefact
 from models.build.build import build
 from models.errors import ArtefactCorrupt, ArtefactMissing
+from models.pictures.image import decode
 from models.preprocessing import Preprocessing
 from models.registry import BACKBONES
-from models.runtimes.onnxruntime import verify
+from models.runtimes.onnxruntime import OnnxEmbedder, verify
 from models.runtimes.processor import resolve_precision
 from tests.conftest import StartServer
 from tests.harness.pictures import jpeg
@@ -51,7 +54,9 @@ def contents(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def newer(found: Artefact, model_dir: Path, digits: str = "0123456789ab") -> Artefact:
+def newer(
+    found: Artefact, model_dir: Path, digits: str = "0123456789ab", preprocessing: Preprocessing | None = None
+) -> Artefact:
     """The same graph as another version of the model: its own fingerprint, its own folder, not yet current."""
     fingerprint = f"{found.fingerprint.rpartition('-')[0]}-{digits}"
     target = artefact.manifest_path(model_dir, fingerprint, found.precision)
@@ -60,7 +65,7 @@ def newer(found: Artefact, model_dir: Path, digits: str = "0123456789ab") -> Art
         "format": artefact.FORMAT,
         "fingerprint": fingerprint,
         "recipe": f"another {found.recipe}",
-        "preprocessing": found.preprocessing.as_json(),
+        "preprocessing": (preprocessing or found.preprocessing).as_json(),
         "details": dict(found.details),
     }
     target.write_text(json.dumps(manifest))
@@ -112,6 +117,32 @@ def test_a_collection_of_then_answers(server: StartServer, old: Path, model_dir:
     shown = {name: with_both.client.get(f"/v1/collections/{name}").json() for name in ("default", "new")}
     assert shown["default"]["fingerprint"] == found.fingerprint
     assert shown["new"]["fingerprint"] == version.fingerprint
+
+
+def test_a_picture_is_prepared_as_its_collections_model_wants_it(
+    server: StartServer, old: Path, tmp_path: Path
+) -> None:
+    """One process, three collections whose models differ only in how a picture is fitted: each its own vector."""
+    found = artefact.find(old, precision=resolve_precision("auto", "auto"))
+    rules = {"crop": found}
+    for number, rule in enumerate(("squash", "pad")):
+        preprocessing = Preprocessing.parse(found.preprocessing.as_json() | {"rule": rule})
+        rules[rule] = newer(found, old, f"00000000000{number}", preprocessing)
+    catalogue = open_catalogue(tmp_path / "data")
+    for rule, version in rules.items():
+        catalogue.create(rule, model=rule, fingerprint=version.fingerprint, dim=version.dim)
+    catalogue.close()
+    running = server("data", model_dir=old)
+    picture, other = jpeg(1, (500, 200)), jpeg(2, (500, 200))
+    for rule, version in rules.items():
+        assert running.put(rule, "a", picture).status_code == 201
+        answer = running.search(rule, other, score_threshold=-1).json()
+        embedder = OnnxEmbedder(version, threads=1)
+        pixels = np.stack([decode(each, preprocessing=version.preprocessing).pixels for each in (picture, other)])
+        one, two = embedder.embed(pixels)
+        assert answer["results"][0]["score"] == pytest.approx(float(one @ two), abs=1e-3)
+    scores = {rule: running.search(rule, other, score_threshold=-1).json()["best_score"] for rule in rules}
+    assert min(abs(scores[a] - scores[b]) for a in rules for b in rules if a < b) > 0.005
 
 
 def test_versions_lie_side_by_side(old: Path) -> None:
