@@ -48,11 +48,13 @@ class Bound:
         index = LiveIndex(source, directory, policy, store.failpoints, load=indexes)
         fields = Fields(bitmap(index.keys()), source.metadata)
         bound = cls(head, threshold, source, index, fields)
-        source.met = bound.leave_out
         bound.follow()
         if indexes and head.count <= _AT_ONCE:
             bound.check()
         return bound
+
+    def __post_init__(self) -> None:
+        self.source.met = self.leave_out
 
     @property
     def large(self) -> bool:

@@ -54,7 +54,7 @@ def _heads(store: Store) -> list[Head]:
 def _database(store: Store) -> Iterator[Finding]:
     def lines(connection: apsw.Connection) -> list[str]:
         rows: list[Any] = connection.execute("PRAGMA integrity_check(20)").fetchall()
-        return [str(line) for (line,) in rows if line != "ok"]
+        return [" ".join(str(line).split()) for (line,) in rows if line != "ok"]
 
     for line in _asked(store, lines, lambda error: [str(error)]):
         yield Finding("database", f"{line}; restore a snapshot")

@@ -68,10 +68,17 @@ def connect(directory: Path, unclaimed: Unclaimed) -> apsw.Connection:
 
 
 def check(store: Store) -> None:
-    """Raises StoreCorrupt where originals lie on disk that the database neither has nor let go."""
+    """Raises StoreCorrupt where originals lie on disk that the database neither has nor let go.
+
+    Where as many damaged rows have lost the name of theirs, nothing else was lost: those originals are left alone.
+    """
+    kept = {sha256 for names in store.originals.stored() for sha256 in names}
     with store.readers.connection() as connection:
-        known = references.accounted(connection)
-    _refuse(store.directory, (sha256 for names in store.originals.stored() for sha256 in names if sha256 not in known))
+        unknown = kept - references.accounted(connection)
+        if unknown and len(unknown) <= references.astray(connection, kept):
+            store.writer.call(lambda writing: references.accept(writing, unknown))
+            return
+    _refuse(store.directory, unknown)
 
 
 def _refuse(directory: Path, unknown: Iterable[str]) -> None:

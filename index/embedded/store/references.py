@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import apsw
 
+from index.embedded.store.rows import COLUMNS, Broken, read
+
 
 def referred(connection: apsw.Connection, sha256: str) -> bool:
     """Whether any item has this original."""
@@ -50,6 +52,12 @@ def accept(connection: apsw.Connection, hashes: Iterable[str]) -> None:
     """Files that no item refers to and that stay where they are: their presence is no damage from now on."""
     sql = "INSERT OR IGNORE INTO strays SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM items WHERE sha256 = ?1)"
     connection.executemany(sql, ((sha256,) for sha256 in hashes))
+
+
+def astray(connection: apsw.Connection, kept: set[str]) -> int:
+    """How many damaged rows refer to an original that is not there: one whose name was hit."""
+    rows = (read(row) for row in connection.execute(f"SELECT {COLUMNS} FROM items WHERE sha256 IS NOT NULL"))
+    return sum(isinstance(row, Broken) and row.sha256 not in kept for row in rows)
 
 
 def accounts_for(connection: apsw.Connection, sha256: str) -> bool:

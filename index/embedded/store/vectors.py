@@ -112,8 +112,12 @@ class StoredVectors:
                 continue
             for key, text in part:
                 try:
-                    yield key, decode_metadata(text)
+                    metadata = decode_metadata(text)
                 except ValueError:
+                    metadata = None
+                if isinstance(metadata, dict):
+                    yield key, metadata
+                else:
                     self.met([key])
 
     def keys_between(self, after: int, until: int) -> list[int]:

@@ -159,6 +159,11 @@ class Writer:
             connection.execute("SAVEPOINT job")
             try:
                 result = job.run(connection)
+            except apsw.CorruptError as error:
+                # SQLite commits no transaction that met damage: the others of the group start over without this job.
+                connection.execute("ROLLBACK")
+                job.future.set_exception(self._translated(error))
+                return self._commit([other for other in group if not other.future.done()])
             except Exception as error:
                 if not connection.in_transaction or aborts(error):
                     raise  # SQLite has given up the whole transaction, or will not get it onto the disk

@@ -24,7 +24,7 @@ from index.embedded.store.encoding import (
     stored_type,
     unit,
 )
-from index.embedded.store.items import in_id_order, rows_by_id, rows_by_key
+from index.embedded.store.items import in_id_order, keys_by_id, rows_by_id, rows_by_key
 from index.embedded.store.references import release
 from index.embedded.store.rows import Broken, Row, seal
 from index.types import Entry, Item, Media, Metadata, Vector, Written
@@ -84,9 +84,16 @@ class Change:
 
 
 def put(
-    connection: apsw.Connection, target: Head, entries: Sequence[Prepared], now: float
+    connection: apsw.Connection,
+    target: Head,
+    entries: Sequence[Prepared],
+    now: float,
+    spoilt: frozenset[int] = frozenset(),
 ) -> tuple[Change, list[Written]]:
-    """Creates or replaces items. Raises ModelMismatch where the collection was bound to another model meanwhile."""
+    """Creates or replaces items. spoilt: row numbers whose vector or thumbnail lies on a damaged page, see `spoilt`.
+
+    Raises ModelMismatch where the collection was bound to another model meanwhile.
+    """
     target = current(connection, target)
     change = Change(target.id, seq=target.seq + 1)
     known = rows_by_id(connection, target.id, (entry.id for entry in entries))
@@ -101,7 +108,7 @@ def put(
             pending.flush()  # the same id twice in one call: the second replaces the first
         created_at = old.item.created_at if isinstance(old, Row) else entry.created_at or now
         item = Item(entry.id, entry.metadata, entry.media, created_at, _later(now, old))
-        if isinstance(old, Row) and _same_vector(connection, old, entry):
+        if isinstance(old, Row) and old.vid not in spoilt and _same_vector(connection, old, entry):
             changed = _update(connection, old, entry, item, change)
             written.append(Written(item if changed else old.item, created=False, changed=changed))
             if changed:
@@ -111,7 +118,7 @@ def put(
         vid = vid_of(target.id, next_key)
         if old is not None:
             pending.flush()
-            _remove(connection, target.id, [old], change)
+            _remove(connection, target.id, [old], change, spoilt)
             size -= old.size
         else:
             count += 1
@@ -152,11 +159,13 @@ def patch(
     return change, item
 
 
-def remove(connection: apsw.Connection, target: Head, rows: Sequence[Row | Broken]) -> Change:
-    """Deletes items with all that belongs to them."""
+def remove(
+    connection: apsw.Connection, target: Head, rows: Sequence[Row | Broken], spoilt: frozenset[int] = frozenset()
+) -> Change:
+    """Deletes items with all that belongs to them. spoilt: as of `put`."""
     target = current(connection, target)
     change = Change(target.id, seq=target.seq + 1)
-    _remove(connection, target.id, rows, change)
+    _remove(connection, target.id, rows, change, spoilt)
     if rows:
         size = target.bytes - sum(row.size for row in rows)
         finish(
@@ -213,19 +222,13 @@ class _Pending:
 
 
 def _same_vector(connection: apsw.Connection, old: Row, entry: Prepared) -> bool:
-    try:
-        stored = connection.execute("SELECT data FROM vectors WHERE vid = ? AND crc = ?", (old.vid, entry.crc)).get
-    except UNREADABLE:
-        return False
+    stored = connection.execute("SELECT data FROM vectors WHERE vid = ? AND crc = ?", (old.vid, entry.crc)).get
     return isinstance(stored, bytes) and stored == entry.data.tobytes()
 
 
 def _update(connection: apsw.Connection, old: Row, entry: Prepared, item: Item, change: Change) -> bool:
     """Whether anything was to be changed."""
-    try:
-        stored = connection.execute("SELECT data FROM thumbnails WHERE vid = ?", (old.vid,)).get
-    except UNREADABLE:
-        stored = b""
+    stored = connection.execute("SELECT data FROM thumbnails WHERE vid = ?", (old.vid,)).get
     crc = _crc(entry.thumbnail)
     if (old.metadata, old.item.media, old.thumbnail_crc, stored) == (entry.text, entry.media, crc, entry.thumbnail):
         return False
@@ -250,8 +253,14 @@ def _rewrite(
     )
 
 
-def _remove(connection: apsw.Connection, collection: int, rows: Sequence[Row | Broken], change: Change) -> None:
-    delete_rows(connection, [row.vid for row in rows])
+def _remove(
+    connection: apsw.Connection,
+    collection: int,
+    rows: Sequence[Row | Broken],
+    change: Change,
+    spoilt: frozenset[int],
+) -> None:
+    _delete(connection, [row.vid for row in rows], spoilt)
     connection.executemany(
         "INSERT INTO tombstones (collection, seq, key) VALUES (?, ?, ?)",
         ((collection, change.seq, row.key) for row in rows),
@@ -260,19 +269,33 @@ def _remove(connection: apsw.Connection, collection: int, rows: Sequence[Row | B
     change.released |= release(connection, [row.sha256 for row in rows if row.sha256 is not None])
 
 
-def delete_rows(connection: apsw.Connection, vids: Sequence[int]) -> None:
-    """Deletes items with vectors and thumbnails, damaged ones too."""
-    each = [(vid,) for vid in vids]
-    for table in ("items", "vectors", "thumbnails"):
-        sql = f"DELETE FROM {table} WHERE vid = ?"
+def _delete(connection: apsw.Connection, vids: Sequence[int], spoilt: frozenset[int] = frozenset()) -> None:
+    connection.executemany("DELETE FROM items WHERE vid = ?", ((vid,) for vid in vids))
+    for table in ("vectors", "thumbnails"):
+        # What lies on a damaged page stays there, and nothing refers to it again.
+        rows = ((vid,) for vid in vids if vid not in spoilt)
+        connection.executemany(f"DELETE FROM {table} WHERE vid = ?", rows)
+
+
+def spoilt(connection: apsw.Connection, collection: int, ids: Sequence[str]) -> frozenset[int]:
+    """Row numbers of those items whose vector or thumbnail lies on a page that cannot be read.
+
+    To be asked outside of a transaction that writes: SQLite commits none that met damage.
+    """
+    found = set()
+    for key in keys_by_id(connection, collection, ids).values():
+        vid = vid_of(collection, key)
         try:
-            connection.executemany(sql, each)
-        except apsw.CorruptError:
-            if table == "items":
-                # A row whose indexed columns changed on disk is not found in their indexes any more.
-                connection.execute("REINDEX items")
-                connection.executemany(sql, each)
-            # Else the page is damaged: what lies there stays, and nothing refers to it again.
+            for table in ("vectors", "thumbnails"):
+                connection.execute(f"SELECT data FROM {table} WHERE vid = ?", (vid,)).fetchall()
+        except UNREADABLE:
+            found.add(vid)
+    return frozenset(found)
+
+
+def reindex(connection: apsw.Connection) -> None:
+    """Makes the indexes of items anew: a row whose indexed columns changed on disk is not found in them any more."""
+    connection.execute("REINDEX items")
 
 
 def purge(connection: apsw.Connection, limit: int) -> tuple[bool, bool]:
@@ -286,7 +309,7 @@ def purge(connection: apsw.Connection, limit: int) -> tuple[bool, bool]:
     collection = int(str(found))
     keys = [key for _, key in islice(in_id_order(connection, collection, ""), limit)]
     rows = rows_by_key(connection, collection, keys)
-    delete_rows(connection, [vid_of(collection, key) for key in keys])
+    _delete(connection, [vid_of(collection, key) for key in keys])
     if not keys:
         low, high = vid_of(collection, 0), vid_of(collection, KEY_MASK)
         for table in ("items", "vectors", "thumbnails"):  # what no index names any more

@@ -1,0 +1,173 @@
+"""A binding: a collection's name, what it stands for now, and what is known of it.
+
+The name outlives its row in the store: emptied, it stands for another one; dropped, every call raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import replace
+from functools import partial
+from typing import Self
+
+import apsw
+
+from index.embedded.bound import Bound
+from index.embedded.live.live import LiveIndex
+from index.embedded.live.policy import Policy
+from index.embedded.store import collections
+from index.embedded.store.collections import Head
+from index.embedded.store.records import StoredRecords
+from index.embedded.store.store import Store
+from index.errors import (
+    CollectionNotFound,
+    RecordNotFound,
+    StoreCorrupt,
+)
+from index.filters import is_number
+from index.types import CollectionInfo
+
+_THRESHOLD = ("threshold", "manual")  # kind and name of the record
+_PAUSE = 0.05  # seconds between slices of a check beside the serving
+
+
+class Binding:
+    """The part of a collection that its reads and writes have in common."""
+
+    def __init__(self, store: Store, head: Head, *, policy: Policy, indexes: bool) -> None:
+        self._store = store
+        self._policy = policy
+        self._indexes = indexes
+        self._name = head.name
+        self._gone = False
+        self._records = StoredRecords(
+            store.writer, store.readers, lambda connection: self._row(connection).id, self._reread_threshold
+        )
+        self._state = self._bind(head)
+
+    @property
+    def _bound(self) -> Bound:
+        if self._gone:
+            raise CollectionNotFound(f"no collection {self._name!r}; create it first")
+        return self._state
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def model(self) -> str:
+        return self._bound.head.model
+
+    @property
+    def fingerprint(self) -> str:
+        return self._bound.head.fingerprint
+
+    @property
+    def dim(self) -> int:
+        return self._bound.head.dim
+
+    @property
+    def score_threshold(self) -> float | None:
+        return self._bound.threshold
+
+    @property
+    def records(self) -> StoredRecords:
+        """Records that go when the collection is dropped or emptied."""
+        return self._records
+
+    @property
+    def ready(self) -> bool:
+        """As `Collection.ready`."""
+        return self._bound.index.failure is None
+
+    @property
+    def index(self) -> LiveIndex:
+        """The search index as it is bound now; for maintenance and tests."""
+        return self._state.index
+
+    @property
+    def sequence(self) -> int:
+        """As `Collection.sequence`."""
+        return self._head().seq
+
+    def info(self) -> CollectionInfo:
+        """As it stands; count and bytes from the store."""
+        head, bound = self._head(), self._bound
+        return CollectionInfo(
+            name=head.name,
+            count=head.count,
+            model=head.model,
+            fingerprint=head.fingerprint,
+            dim=head.dim,
+            score_threshold=bound.threshold,
+            indexing=bound.index.indexing,
+            bytes=head.bytes,
+            created_at=head.created_at,
+            index=replace(bound.index.detail, filter_bytes=bound.fields.nbytes, damaged=bound.damaged),
+        )
+
+    def set_score_threshold(self, threshold: float | None) -> None:
+        """None: back to what is calibrated, or the model's."""
+        if threshold is not None:
+            self._records.put(*_THRESHOLD, {"score": threshold})
+            return
+        with contextlib.suppress(RecordNotFound):
+            self._records.delete(*_THRESHOLD)
+
+    def check(self, stop: threading.Event) -> None:
+        """Reads every row of a large collection, a tenth of the time, and leaves out what is damaged."""
+        bound = self._state
+        if bound.large and self._indexes:
+            bound.check(partial(stop.wait, _PAUSE))
+
+    def close(self) -> None:
+        """Ends the work behind the scenes and saves the search index; the catalogue closes the store after."""
+        self._state.index.close()
+
+    def rebind(self, head: Head) -> LiveIndex:
+        """The name stands for another row from now on; in the writer thread. Returns the index nobody uses any more."""
+        old, self._state = self._state.index, self._bind(head)
+        return old
+
+    def trade(self, other: Self, ours: Head, theirs: Head) -> None:
+        """This name stands for the other's row from now on, and the other for this one's; in the writer thread.
+
+        ours, theirs: the rows that this one and the other stand for then, with their names.
+        """
+        self._state, other._state = (
+            replace(other._state, head=ours),
+            replace(self._state, head=theirs),
+        )
+        other._name = theirs.name
+        for each in (self, other):
+            each._state.index.rename(each._state.head)
+
+    def dropped(self, gone: bool) -> None:
+        """The collection is being removed, or was not after all; in the writer thread, where no write comes between."""
+        self._gone = gone
+
+    def _reread_threshold(self) -> None:
+        if not self._gone:
+            self._state = replace(self._state, threshold=self._threshold())
+
+    def _threshold(self) -> float | None:
+        try:
+            value = self._records.get(*_THRESHOLD).value["score"]
+        except (RecordNotFound, StoreCorrupt, KeyError):
+            return None
+        return float(value) if is_number(value) else None
+
+    def _row(self, connection: apsw.Connection) -> Head:
+        # By name: emptied meanwhile, the collection goes on. Removed, it does not, even if another has its name now.
+        if self._gone:
+            raise CollectionNotFound(f"no collection {self._name!r}; create it first")
+        return collections.head(connection, self._name)
+
+    def _head(self) -> Head:
+        with self._store.readers.connection() as connection:
+            return self._row(connection)
+
+    def _bind(self, head: Head) -> Bound:
+        return Bound.load(self._store, head, self._threshold(), self._policy, indexes=self._indexes)
