@@ -199,14 +199,22 @@ class LiveIndex:
             if structure is None or not current.state.searched:
                 yield str(current.state.refusal(current.name))
                 return
-            stored, keys = self.source.keys(), self.keys()
-        lost, extra = np.setdiff1d(stored, keys), np.setdiff1d(keys, stored)
+        lost, extra = self._differences()
+        if len(lost) or len(extra):
+            # A change may be in the store and not applied yet; between two changes of the writer none is.
+            lost, extra = self.source.store.writer.call(lambda _: self._differences())
         if len(lost) or len(extra):
             yield f"the search index lacks {len(lost)} items and holds {len(extra)} that are gone"
         try:
             structure.verify()
         except CacheUnusable as error:
             yield str(error)
+
+    def _differences(self) -> tuple[Keys, Keys]:
+        """Keys that the store has and the index lacks, and the other way round."""
+        with self._current.lock:
+            stored, keys = self.source.keys(), self.keys()
+        return np.setdiff1d(stored, keys), np.setdiff1d(keys, stored)
 
     def close(self, *, discard: bool = False) -> None:
         """Ends the work and saves; with `discard`, removes the files instead."""
