@@ -235,7 +235,7 @@ def _tidy(schema: Any) -> None:
             schema["oneOf"] = schema.pop("anyOf")
             return
         keywords = [key for each in kinds for key in each if key != "type"]
-        plain = all(isinstance(each.get("type"), str) and each["type"] not in ("array", "object") for each in kinds)
+        plain = all(isinstance(each.get("type"), str) and each["type"] != "object" for each in kinds)
         if plain and len(set(keywords)) == len(keywords) and "enum" not in keywords:
             del schema["anyOf"]
             schema["type"] = [each["type"] for each in kinds]

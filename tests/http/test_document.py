@@ -94,6 +94,18 @@ def test_one_type_of_body_and_no_default_that_clients_would_send() -> None:
         assert "default" not in schema, place
 
 
+def test_every_field_and_parameter_is_described() -> None:
+    """By itself, by its own type, or where it is one of several kinds by one of them."""
+    for name, schema in SCHEMAS.items():
+        assert schema["description"], name
+        for field, shown in schema.get("properties", {}).items():
+            kinds = [shown, *shown.get("anyOf", []), *shown.get("oneOf", [])]
+            assert any("description" in each or "$ref" in each for each in kinds), f"{name}.{field}"
+    for where, _, operation in OPERATIONS:
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"], f"{where}: {parameter['name']}"
+
+
 def test_everything_is_bounded() -> None:
     """Texts, lists and numbers have limits, so that clients can make room and checks can try the edges."""
     for place, schema in nodes(DOCUMENT):

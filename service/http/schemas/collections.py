@@ -29,10 +29,10 @@ Action = Annotated[str, Field(json_schema_extra={"enum": ["build", "merge", "sav
 class IndexWork(Answer):
     """A finished piece of an index's upkeep."""
 
-    action: Action
-    rows: Count
-    seconds: Seconds
-    finished_at: Timestamp
+    action: Action = Field(description="What was done")
+    rows: Count = Field(description="Vectors it covered")
+    seconds: Seconds = Field(description="How long it took")
+    finished_at: Timestamp = Field(description="RFC 3339, UTC")
 
     @classmethod
     def of(cls, work: types.Work) -> IndexWork:
@@ -49,7 +49,7 @@ class IndexState(Answer):
     dead: Count = Field(description="Deleted rows that still take room")
     memory_bytes: Count = Field(description="Of the compressed index")
     filter_bytes: Count = Field(description="Memory of the metadata keys that were filtered by")
-    file_bytes: Count
+    file_bytes: Count = Field(description="Of its files")
     action: Action | None = Field(description="What is under way")
     progress: Share = Field(description="Of the build under way")
     last: IndexWork | None = Field(description="The last work that was finished since the start")
@@ -76,16 +76,16 @@ class Collection(Answer):
     """A collection as it is now."""
 
     name: Name
-    count: Count
-    model: Text
+    count: Count = Field(description="Items in it")
+    model: Text = Field(description="The model it was made with, and its precision")
     fingerprint: Text = Field(description="Of all that decides a vector; only vectors of one fingerprint are compared")
-    score_threshold: Cosine
-    threshold_source: ThresholdSource
-    index_kind: Text
+    score_threshold: Cosine = Field(description="What a search is held against that names none")
+    threshold_source: ThresholdSource = Field(description="Where `score_threshold` comes from")
+    index_kind: Text = Field(description="The structure that is searched")
     indexing: bool = Field(description="A build or merge is under way")
     damaged: Count = Field(description="Items whose stored vector is damaged: not found until they are put again")
     bytes: Count = Field(description="On disk, roughly")
-    created_at: Timestamp
+    created_at: Timestamp = Field(description="RFC 3339, UTC")
     index: IndexState
 
     @classmethod
@@ -110,7 +110,9 @@ class Collection(Answer):
 class CollectionPage(Page):
     """Collections in the order of their names."""
 
-    items: Annotated[list[Collection], Field(max_length=MAX_PAGE)]
+    items: Annotated[list[Collection], Field(max_length=MAX_PAGE)] = Field(
+        description="At most as many as were asked for"
+    )
 
 
 class CollectionPatch(Request):

@@ -28,7 +28,7 @@ class EmbeddingRequest(Request):
 class EmbeddedPicture(Answer):
     """One picture's vector."""
 
-    object: Literal["embedding"] = "embedding"
+    object: Literal["embedding"] = Field("embedding", description="As OpenAI names it")
     index: Count = Field(description="The picture's place in the request")
     embedding: Annotated[list[Cosine], Field(max_length=MAX_DIM)] | Annotated[str, text(4 * MAX_DIM * 2)] = Field(
         description="Numbers, or with `base64` little-endian float32"
@@ -38,30 +38,30 @@ class EmbeddedPicture(Answer):
 class Usage(Answer):
     """Pictures have no tokens."""
 
-    prompt_tokens: Count = 0
-    total_tokens: Count = 0
+    prompt_tokens: Count = Field(0, description="0")
+    total_tokens: Count = Field(0, description="0")
 
 
 class EmbeddingList(Answer):
     """The vectors in the order of the pictures."""
 
-    object: Literal["list"] = "list"
-    data: Annotated[list[EmbeddedPicture], Field(max_length=MAX_BATCH)]
-    model: Text
+    object: Literal["list"] = Field("list", description="As OpenAI names it")
+    data: Annotated[list[EmbeddedPicture], Field(max_length=MAX_BATCH)] = Field(description="One for each picture")
+    model: Text = Field(description="The model that made them")
     usage: Usage
 
 
 class Model(Answer):
     """A model that is served."""
 
-    id: Text
-    object: Literal["model"] = "model"
+    id: Text = Field(description="What `model` of a request names")
+    object: Literal["model"] = Field("model", description="As OpenAI names it")
     created: Count = Field(description="0: when a model was made is not recorded")
-    owned_by: Literal["lookalike"] = "lookalike"
+    owned_by: Literal["lookalike"] = Field("lookalike", description="This service")
 
 
 class ModelList(Answer):
     """The models that `model` may name."""
 
-    object: Literal["list"] = "list"
-    data: Annotated[list[Model], Field(max_length=64)]
+    object: Literal["list"] = Field("list", description="As OpenAI names it")
+    data: Annotated[list[Model], Field(max_length=64)] = Field(description="Every one of them")

@@ -42,14 +42,14 @@ class MatchCondition(Request):
     """One of the values under the key equals this one; 1 and 1.0 are equal, 1 and "1" are not."""
 
     key: Key
-    match: Value
+    match: Value = Field(description="A null is a value like any other")
 
 
 class AnyCondition(Request):
     """One of the values under the key equals one of these."""
 
     key: Key
-    any: Annotated[list[Value], Field(max_length=MAX_VALUES)]
+    any: Annotated[list[Value], Field(max_length=MAX_VALUES)] = Field(description="Values of one kind or several")
 
 
 class Range(Request):
@@ -78,9 +78,9 @@ class Filter(Request):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
-    must: Conditions = None
-    should: Conditions = None
-    must_not: Conditions = None
+    must: Conditions = Field(None, description="All of these hold")
+    should: Conditions = Field(None, description="At least one of these holds, where there are any")
+    must_not: Conditions = Field(None, description="None of these holds")
 
 
 class SelectiveFilter(Filter):

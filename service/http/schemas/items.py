@@ -36,11 +36,13 @@ Picture = Annotated[
 class Image(Answer):
     """The uploaded file; width and height in pixels, upright."""
 
-    width: Count
-    height: Count
-    format: Annotated[str, text(16, examples=["jpeg"])]
-    bytes: Count
-    sha256: Annotated[str, text(64, pattern="^[0-9a-f]{64}$")]
+    width: Count = Field(description="Pixels, upright")
+    height: Count = Field(description="Pixels, upright")
+    format: Annotated[str, text(16, examples=["jpeg"])] = Field(description="By the bytes, not the name")
+    bytes: Count = Field(description="Size of the upload")
+    sha256: Annotated[str, text(64, pattern="^[0-9a-f]{64}$")] = Field(
+        description="Of the uploaded bytes, in lower-case hex"
+    )
 
     @classmethod
     def of(cls, media: types.Media) -> Image:
@@ -52,10 +54,10 @@ class Item(Answer):
     """One entry of a collection."""
 
     id: ItemId
-    metadata: Metadata
+    metadata: Metadata = Field(description="What was put with it")
     image: Image | None = Field(description="null for an item imported as a vector")
-    created_at: Timestamp
-    updated_at: Timestamp
+    created_at: Timestamp = Field(description="RFC 3339, UTC")
+    updated_at: Timestamp = Field(description="RFC 3339, UTC")
 
     @classmethod
     def of(cls, item: types.Item) -> Item:
@@ -73,7 +75,7 @@ class Item(Answer):
 class ItemPage(Page):
     """Items in the order of their ids."""
 
-    items: Annotated[list[Item], Field(max_length=MAX_PAGE)]
+    items: Annotated[list[Item], Field(max_length=MAX_PAGE)] = Field(description="At most as many as were asked for")
 
 
 class ItemForm(Request):
@@ -108,7 +110,7 @@ class ListFields(PageFields):
 class DeleteByIds(Request):
     """The items to delete; those that are not there count as nothing."""
 
-    ids: list[ItemId] = Field(fail_fast=True, max_length=MAX_DELETED)
+    ids: list[ItemId] = Field(fail_fast=True, max_length=MAX_DELETED, description="What to delete")
 
 
 class DeleteByFilter(Request):
@@ -135,4 +137,4 @@ def read_delete(value: Any) -> DeleteByIds | DeleteByFilter:
 class Deleted(Answer):
     """How many items were deleted."""
 
-    deleted: Count
+    deleted: Count = Field(description="Items that were there")

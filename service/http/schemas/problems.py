@@ -49,14 +49,16 @@ ProblemType = Annotated[
 class FieldError(Answer):
     """What is wrong with one field, without what was sent."""
 
-    field: Annotated[str, text(200, examples=["score_threshold"])]
-    message: Annotated[str, text(500, examples=["must be at most 1"])]
+    field: Annotated[str, text(200, examples=["score_threshold"])] = Field(description="Where, with dots")
+    message: Annotated[str, text(500, examples=["must be at most 1"])] = Field(
+        description="What is wrong, without what was sent"
+    )
 
 
 class OpenAIError(Answer):
     """The same in OpenAI's words, for its clients."""
 
-    message: Annotated[str, text(2000)]
+    message: Annotated[str, text(2000)] = Field(description="As `detail`")
     type: Annotated[str, text(64)] = Field(description="The slug of the problem's type")
     param: Annotated[str, text(200)] | None = Field(description="The field that is wrong, where it is one")
     code: Annotated[str, text(64)] = Field(description="The slug of the problem's type")
@@ -68,9 +70,13 @@ class ProblemDetails(Answer):
     absent: ClassVar[frozenset[str]] = frozenset({"errors", "error"})
 
     type: ProblemType
-    title: Annotated[str, text(200)]
-    status: Annotated[int, Field(json_schema_extra={"minimum": 400, "maximum": 599})]
+    title: Annotated[str, text(200)] = Field(description="The kind of problem in words")
+    status: Annotated[int, Field(json_schema_extra={"minimum": 400, "maximum": 599})] = Field(
+        description="The HTTP status"
+    )
     detail: Annotated[str, text(2000)] = Field(description="One line: what is wrong, and what to do")
     instance: Annotated[str, text(8192, format="uri-reference")] = Field(description="The path that was asked")
-    errors: Annotated[list[FieldError], Field(max_length=MAX_FIELD_ERRORS)] | None = None
+    errors: Annotated[list[FieldError], Field(max_length=MAX_FIELD_ERRORS)] | None = Field(
+        None, description="Of the fields that are wrong, the first ones"
+    )
     error: OpenAIError | None = Field(None, description="Beside the others on paths in OpenAI's shape")

@@ -24,7 +24,9 @@ class QueryById(SearchFields):
 class QueryByVector(SearchFields):
     """What is near to a vector of the collection's model, of any length but zero."""
 
-    vector: list[Number] = Field(fail_fast=True, min_length=1, max_length=MAX_DIM)
+    vector: list[Number] = Field(
+        fail_fast=True, min_length=1, max_length=MAX_DIM, description="As many numbers as the model makes"
+    )
 
 
 class QueryByImage(SearchFields):
@@ -37,15 +39,17 @@ class QueryByImage(SearchFields):
 class QueryByUrl(SearchFields):
     """What resembles a picture that is fetched, where fetching is switched on."""
 
-    image_url: str = Field(min_length=1, max_length=2048, json_schema_extra={"format": "uri"})
+    image_url: str = Field(
+        min_length=1, max_length=2048, description="Where the picture is", json_schema_extra={"format": "uri"}
+    )
     crop: CropText | None = None
 
 
 class QueryByExamples(SearchFields):
     """What resembles the liked items and not the disliked ones; all of them left out."""
 
-    positive: list[ItemId] = Field(fail_fast=True, min_length=1, max_length=MAX_EXAMPLES)
-    negative: list[ItemId] | None = Field(None, fail_fast=True, max_length=MAX_EXAMPLES)
+    positive: list[ItemId] = Field(fail_fast=True, min_length=1, max_length=MAX_EXAMPLES, description="Liked items")
+    negative: list[ItemId] | None = Field(None, fail_fast=True, max_length=MAX_EXAMPLES, description="Disliked items")
 
 
 SOURCES: dict[str, type[SearchFields]] = {
@@ -83,11 +87,13 @@ class QueryBatch(Request):
 
     queries: Annotated[
         list[Annotated[Any, PlainValidator(lambda value: value, json_schema_input_type=Query)]],
-        Field(min_length=1, max_length=MAX_BATCH),
+        Field(min_length=1, max_length=MAX_BATCH, description="In the order of the answers"),
     ]
 
 
 class QueryResponses(Answer):
     """In the order of the queries; a bad one has its problem in its place."""
 
-    responses: Annotated[list[SearchResponse | ProblemDetails], Field(max_length=MAX_BATCH)]
+    responses: Annotated[list[SearchResponse | ProblemDetails], Field(max_length=MAX_BATCH)] = Field(
+        description="One for each query"
+    )

@@ -83,7 +83,7 @@ class SearchFields(Blanks):
     limit: Limit = DEFAULT_RESULTS
     offset: Offset = 0
     score_threshold: Threshold | None = None
-    filter: FilterField | None = None
+    filter: FilterField | None = Field(None, description="Which items are searched; left out: all")
     group_by: GroupBy | None = None
 
 
@@ -118,7 +118,7 @@ class Result(Answer):
 
     id: ItemId
     score: Cosine = Field(description="Cosine similarity, −1…1")
-    metadata: Metadata
+    metadata: Metadata = Field(description="The item's")
     thumbnail_url: Annotated[str, text(512, format="uri-reference")] | None = Field(
         description="A path from the origin; null for an item imported as a vector"
     )
@@ -130,23 +130,23 @@ class Result(Answer):
 class TookMs(Answer):
     """Milliseconds of the stages, and in all."""
 
-    decode: Milliseconds
-    embed: Milliseconds
-    search: Milliseconds
-    total: Milliseconds
+    decode: Milliseconds = Field(description="Bytes to pixels")
+    embed: Milliseconds = Field(description="Pixels to a vector")
+    search: Milliseconds = Field(description="Vector to results")
+    total: Milliseconds = Field(description="Since the request arrived")
 
 
 class SearchResponse(Answer):
     """What was found, best first, or that nothing is similar."""
 
-    results: Annotated[list[Result], Field(max_length=MAX_RESULTS)]
+    results: Annotated[list[Result], Field(max_length=MAX_RESULTS)] = Field(description="Best first")
     no_match: bool = Field(description="Nothing scores at least the threshold, or there is nothing to search")
     message: Text | None = Field(description="What a person should know; `no similar images` when there is no match")
     best_score: Cosine | None = Field(description="The nearest item's score, whatever the threshold")
-    score_threshold: Cosine
-    threshold_source: ThresholdSource
+    score_threshold: Cosine = Field(description="What results score at least")
+    threshold_source: ThresholdSource = Field(description="Where `score_threshold` comes from")
     filtered_count: Count = Field(description="Items that pass the filter; all, without one")
-    model: Text
+    model: Text = Field(description="The collection's model")
     took_ms: TookMs
 
     @classmethod

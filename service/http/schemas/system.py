@@ -13,11 +13,11 @@ from service.http.schemas.fields import Cosine, Count, Text
 class ModelInfo(Answer):
     """A model that is loaded."""
 
-    name: Text
-    precision: Text
-    fingerprint: Text
-    dim: Count
-    default_threshold: Cosine
+    name: Text = Field(description="The network")
+    precision: Text = Field(description="fp32, int8 and so on")
+    fingerprint: Text = Field(description="Of all that decides a vector")
+    dim: Count = Field(description="Numbers of a vector")
+    default_threshold: Cosine = Field(description="The score that is a match where none is set")
     providers: Annotated[list[Text], Field(max_length=16)] = Field(
         description="The providers really in use, first one first"
     )
@@ -26,28 +26,28 @@ class ModelInfo(Answer):
 class Limits(Answer):
     """What one request may bring or ask for."""
 
-    max_upload_bytes: Count
-    max_pixels: Count
-    max_side: Count
-    queue_limit: Count
-    limit: Count
-    batch_queries: Count
+    max_upload_bytes: Count = Field(description="Of the body of one request")
+    max_pixels: Count = Field(description="Of a picture, all frames together")
+    max_side: Count = Field(description="Pixels of a picture's longer side")
+    queue_limit: Count = Field(description="Requests inside at a time")
+    limit: Count = Field(description="Results of a search")
+    batch_queries: Count = Field(description="Queries of a batch")
 
 
 class Info(Answer):
     """What runs here."""
 
-    name: Literal["lookalike"] = "lookalike"
-    version: Text
-    versions: dict[str, Text]
+    name: Literal["lookalike"] = Field("lookalike", description="This service")
+    version: Text = Field(description="Of this service")
+    versions: dict[str, Text] = Field(description="Of what it is built on, by name")
     model: ModelInfo = Field(description="The model of new collections")
-    models: Annotated[list[ModelInfo], Field(max_length=64)]
-    device: Literal["cpu", "cuda"]
-    threads: Count
+    models: Annotated[list[ModelInfo], Field(max_length=64)] = Field(description="Every model in memory")
+    device: Literal["cpu", "cuda"] = Field(description="Where the model of new collections runs")
+    threads: Count = Field(description="Cores in use")
     limits: Limits
 
 
 class Health(Answer):
     """The process is up, or ready."""
 
-    status: Literal["ok", "ready"]
+    status: Literal["ok", "ready"] = Field(description="`ok`: the process is up; `ready`: it answers")
