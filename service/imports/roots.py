@@ -45,7 +45,8 @@ async def check(sources: Iterable[Source], target: Target) -> None:
                 different += 1
                 example = example or f"{source.name} as {source.id}, from {known.metadata[KEY]}"
     if different > 0 and different >= same:
+        pictures = "1 picture" if different == 1 else f"{different:,} pictures"
         raise RootConflict(
-            f"{different:,} pictures would replace different ones that another folder brought ({example}): "
-            "give these ids of their own with --prefix NAME, or replace those with --replace"
+            f"{pictures} would replace what another folder brought ({example}): "
+            "give ids of their own with --prefix NAME, or pass --replace"
         )

@@ -313,6 +313,22 @@ def test_a_server_fills_itself_from_a_folder_while_it_answers(server: StartServe
     assert "sub/broken.jpg" in running.log()
 
 
+def test_a_server_replaces_nothing_that_another_folder_brought(server: StartServer, tmp_path: Path) -> None:
+    for folder, seed in (("A", 1), ("B", 2)):
+        picture(tmp_path / folder / "1.jpg", seed)
+    running = server()
+    beside = Lookalike(tmp_path, None, **running.env)
+    assert beside.json("import", "A")["created"] == 1
+    before = running.client.get("/v1/collections/default/items/1").json()
+    running.stop()
+    running.start(arguments=["--import", str(tmp_path / "B")])
+    deadline = time.monotonic() + 60
+    while "was not imported" not in running.log() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert "--prefix NAME" in running.log()
+    assert running.client.get("/v1/collections/default/items/1").json() == before
+
+
 class OnTerminal:
     """A command with a terminal on its stderr, so that it draws its progress bar."""
 
@@ -371,12 +387,22 @@ def many(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_a_killed_import_is_resumed_by_running_it_again(lookalike: Lookalike, many: Path) -> None:
-    with OnTerminal(lookalike, "import", many) as running:
-        running.until(90)
-        running.process.kill()
+    stored = 0
+    for done in (1, 40, 75, 110):
+        with OnTerminal(lookalike, "import", many) as running:
+            running.until(done)
+            running.process.kill()
+            running.process.wait(30)
+        # Whenever it was killed: whole pictures are there or none, and nothing beside them.
+        report = lookalike.json("verify")
+        assert report["findings"] == []
+        assert stored <= report["items"] <= 120
+        stored = report["items"]
+        assert not [path.name for path in lookalike.data_dir.rglob("*") if path.suffix in (".tmp", ".partial")]
     summary = lookalike.json("import", many)
-    assert summary["unchanged"] > 0
+    assert summary["unchanged"] >= stored > 0
     assert summary["created"] + summary["unchanged"] == 120
+    assert lookalike.json("import", many)["unchanged"] == 120
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from tests.cli.test_cli import Lookalike, one_line
 
 WORDS = [
     [], ["serve"], ["import"], ["search"], ["verify"], ["snapshot"], ["snapshot", "create"], ["snapshot", "restore"],
-    ["model"], ["model", "build"], ["model", "list"], ["model", "verify"],
+    ["model"], ["model", "build"], ["model", "list"], ["model", "verify"], ["model", "upgrade"],
 ]  # fmt: skip
 
 

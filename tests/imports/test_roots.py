@@ -32,7 +32,7 @@ def test_pictures_of_another_root_are_not_replaced_unasked(tmp_path: Path) -> No
     assert conflict(written(tmp_path / "A", CARD_1), target) == ""
     import_of(plan(tmp_path / "A"), target)
     says = conflict(written(tmp_path / "B", CARD_2), target)
-    assert says.startswith("2 pictures would replace")
+    assert says.startswith("2 pictures would replace what another folder brought")
     assert root_of(tmp_path / "A") in says
     assert conflict(plan(tmp_path / "A"), target) == ""
 
