@@ -156,7 +156,7 @@ def read_manifest(path: Path) -> Artefact:
             details={key: manifest[key] for key in ("mean", "late_stride")} if first else dict(manifest["details"]),
         )
         golden.unpack(artefact.golden)
-    except (OSError, ValueError, KeyError, TypeError, ArtefactMissing) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, ArtefactMissing) as error:
         raise ArtefactCorrupt(f"{path} is no manifest of a model ({error}): {_BUILD}") from error
     return artefact
 

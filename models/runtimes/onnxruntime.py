@@ -72,7 +72,17 @@ class OnnxEmbedder:
             raise DeviceUnavailable(
                 "CUDA was asked for, but onnxruntime fell back to the CPU: check the driver and the CUDA libraries"
             )
-        found = self._run(golden.golden_picture(side)[None])[0]
+        try:
+            found = self._run(golden.golden_picture(side)[None])[0]
+        except Exception as error:
+            reason = str(error).splitlines()[0][:200]
+            raise ArtefactCorrupt(
+                f"{artefact.path} does not take what its manifest says ({reason}): run `lookalike model build`"
+            ) from error
+        if found.shape != (self.dim,):
+            raise ArtefactCorrupt(
+                f"{artefact.path} gives {found.size} numbers, its manifest says {self.dim}: run `lookalike model build`"
+            )
         golden.check(found, golden.unpack(artefact.golden), artefact.precision, str(artefact.path))
 
     def embed(self, pixels: Pixels) -> Embeddings:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from models import artefact, golden
 from models.artefact import Artefact
 from models.build.build import build
 from models.errors import ArtefactCorrupt, ArtefactError, ArtefactMissing, WeightsCorrupt, WeightsUnavailable
+from models.preprocessing import Preprocessing
 from models.runtimes.onnxruntime import verify
 from models.runtimes.processor import multiplies_int8, resolve_precision
 
@@ -31,7 +33,7 @@ def copied(model_dir: Path, tmp_path: Path) -> Path:
             os.link(source, target.with_suffix(source.suffix))
         except OSError:
             shutil.copyfile(source, target.with_suffix(source.suffix))
-    build(folder)
+    artefact.pointer_path(folder, "resnet50", "fp32").write_text(found.fingerprint)
     return folder
 
 
@@ -92,13 +94,74 @@ def test_a_graph_without_its_manifest_counts_as_missing(copied: Path) -> None:
     assert build(copied, precision="int8") == built
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', "\0\0"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 99}', "\0\0", "[" * 100_000, "null", '{"format": 2}', "1e999"]
+)
 def test_damaged_manifests_are_refused(copied: Path, text: str) -> None:
-    """Whatever stands in the manifest, the answer is one line, and listing goes on without it."""
-    build(copied, precision="int8").manifest.write_text(text)
+    """Whatever the manifest holds, the answer is one line, and listing goes on without it."""
+    manifest = artefact.find(copied, precision="fp32").manifest
+    manifest.unlink()  # it may be a link to the project's own
+    manifest.write_text(text)
     with pytest.raises(ArtefactCorrupt, match="is no manifest of a model"):
-        artefact.find(copied, precision="int8")
-    assert [each.precision for each in artefact.available(copied)] == ["fp32"]
+        artefact.find(copied, precision="fp32")
+    assert artefact.available(copied) == []
+
+
+def rewrite_manifest(folder: Path, change: dict[str, Any]) -> None:
+    """Changes values of fp32's manifest, which is brought into today's format first."""
+    found = artefact.find(folder, precision="fp32")
+    whole = json.loads(found.manifest.read_text()) | {
+        "format": artefact.FORMAT,
+        "preprocessing": found.preprocessing.as_json(),
+        "details": dict(found.details),
+    }
+    found.manifest.unlink()  # it may be a link to the project's own
+    found.manifest.write_text(json.dumps(whole | change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "resnet51"},
+        {"precision": "fp8"},
+        {"dim": float("inf")},
+        {"dim": None},
+        {"golden": "no base64"},
+        {"golden": 7},
+        {"details": None},
+        {"preprocessing": None},
+        {"preprocessing": []},
+        {"preprocessing": {"side": 224}},
+        {"preprocessing": {**Preprocessing().as_json(), "rule": "stretch"}},
+        {"preprocessing": {**Preprocessing().as_json(), "side": 10**9}},
+        {"preprocessing": {**Preprocessing().as_json(), "mean": [1, 2]}},
+    ],
+    ids=str,
+)
+def test_manifests_with_one_wrong_value_are_refused(copied: Path, change: dict[str, Any]) -> None:
+    """Each field is looked at before anything is loaded."""
+    rewrite_manifest(copied, change)
+    with pytest.raises(ArtefactCorrupt, match="is no manifest of a model") as caught:
+        artefact.find(copied, precision="fp32")
+    assert "\n" not in str(caught.value)
+    assert artefact.available(copied) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dim": 1280},
+        {"preprocessing": {**Preprocessing().as_json(), "side": 260, "short_side": 292}},
+        {"preprocessing": {**Preprocessing().as_json(), "mean": [0, 0, 0], "deviation": [1, 1, 1]}},
+    ],
+    ids=["another length", "another side", "numbers for bytes"],
+)
+def test_a_manifest_that_describes_another_graph_is_refused(copied: Path, change: dict[str, Any]) -> None:
+    """The graph itself is asked before the first picture is."""
+    rewrite_manifest(copied, change)
+    with pytest.raises(ArtefactCorrupt, match="its manifest says") as caught:
+        verify(artefact.find(copied, precision="fp32"))
+    assert "\n" not in str(caught.value)
 
 
 def test_another_computation_is_refused(copied: Path) -> None:
