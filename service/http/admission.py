@@ -123,6 +123,12 @@ class Admission:
     def body(self) -> Iterator[Room]:
         """Room for a body, given back at the end. Raises Overloaded at once where no place would be free for it."""
         self._refuse_when_full()
+        with self.room() as room:
+            yield room
+
+    @contextmanager
+    def room(self) -> Iterator[Room]:
+        """Room for a body that will need no place."""
         room = Room(self)
         self._rooms.add(room)
         try:

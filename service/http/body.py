@@ -86,10 +86,8 @@ async def pieces(request: Request, limit: int, patience: float, room: Room | Non
             raise too_slow()
 
 
-async def read_body(request: Request, limit: int, patience: float, room: Room | None = None) -> bytes:
+async def read_body(request: Request, limit: int, patience: float, room: Room) -> bytes:
     """The whole body, counted in `room`. Raises what `pieces` raises, and Overloaded where no room comes free."""
-    if room is None:
-        return b"".join([piece async for piece in pieces(request, limit, patience)])
     async for piece in pieces(request, limit, patience, room):
         await room.add(piece)
     if room.lost:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import urlsplit
 
 from starlette.responses import Response
 from starlette.types import Scope
@@ -126,8 +125,8 @@ class Door:
     def _trusts(self, origin: str, host: tuple[str, str] | None) -> bool:
         if "*" in self._origins or origin.lower() in self._origins:
             return True
-        parts = urlsplit(origin)
-        own = split_authority(parts.netloc)
+        _, found, authority = origin.partition("://")
+        own = split_authority(authority) if found else None
         if own is None:  # `null`, or no origin at all
             return False
         if self._hosts.configured(own[0]):

@@ -22,6 +22,8 @@ log = logging.getLogger("lookalike.http")
 
 T = TypeVar("T")
 
+# What is counted under its own name: any word may be a method, and each would be a series.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
@@ -100,7 +102,8 @@ class Answers:
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         # Only the template: ids and unknown paths would make a series each.
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.answered(scope["method"], route, status, seconds)
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._metrics.answered(method, route, status, seconds)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s %s %d %.1f ms", scope["method"], scope["path"], status, seconds * 1000)
 

@@ -113,6 +113,8 @@ class Connection(asyncio.Protocol):
         if self._phase is Phase.LINGER:
             self._throw(len(data))
             return
+        if self._phase is Phase.HEAD and not self._buffer:
+            self._since = self._loop.time()  # of this head, however long the connection was idle before
         self._buffer += data
         self._pump()
 

@@ -88,8 +88,10 @@ def require_json(request: Request) -> None:
 async def whole_body(request: Request, room: Room | None = None) -> bytes:
     """The body under the cap that is due: of an upload with `room`, else SMALL_BODY."""
     settings = request.app.state.runtime.settings
-    limit = settings.max_upload_bytes if room else min(SMALL_BODY, settings.max_upload_bytes)
-    return await read_body(request, limit, settings.request_timeout, room)
+    if room is not None:
+        return await read_body(request, settings.max_upload_bytes, settings.request_timeout, room)
+    with request.app.state.admission.room() as small:
+        return await read_body(request, min(SMALL_BODY, settings.max_upload_bytes), settings.request_timeout, small)
 
 
 async def read_form(request: Request, fields: tuple[str, ...], room: Room) -> tuple[bytes, dict[str, str]]:

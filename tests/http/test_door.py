@@ -127,6 +127,7 @@ def written(server: Server, origin: str, *, host: str = "localhost", method: str
 @pytest.mark.parametrize(
     "origin",
     ["https://evil.example", "null", "http://localhost:3000", "http://localhost.evil.example", "file://", "nonsense",
+     "http://[", "http://",
      "http://localhost:81", "https://shop.example"],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "POST"])

@@ -185,6 +185,26 @@ def test_a_head_that_drips_is_not_waited_for_either(running: Server, open_wire: 
     assert wire.answer().problem == "timeout"
 
 
+def test_a_head_counts_from_its_own_first_byte(running: Server, open_wire: Callable[[], Wire]) -> None:
+    """Not from the last answer: an idle connection is kept longer than a head may take."""
+    wire = open_wire()
+    sent = request("GET", "/livez")
+    for _ in range(2):
+        assert wire.send(sent).answer().status == 200
+        time.sleep(PATIENCE + 1.5)
+        wire.send(sent[:10])
+        time.sleep(1.2)
+        assert wire.send(sent[10:]).answer().status == 200
+
+
+def test_methods_of_strangers_are_counted_as_one(running: Server, open_wire: Callable[[], Wire]) -> None:
+    wire = open_wire()
+    for number in range(30):
+        assert wire.send(request(f"M{number}", "/livez")).answer().status == 405
+    assert b'method="other"' in ask(running.port, request("GET", "/metrics")).body
+    assert b'method="M1' not in ask(running.port, request("GET", "/metrics")).body
+
+
 # ---- bodies ----
 
 
@@ -237,6 +257,20 @@ def test_stalled_uploads_give_their_room_to_others(server: StartServer) -> None:
         assert time.monotonic() - started < 15, "they waited for the stalled ones to end"
         ends = [lost(wire) for wire in stalled]
         assert (408, "timeout") in ends, ends
+
+
+def test_small_bodies_take_of_the_same_room(server: StartServer) -> None:
+    """Hundreds of senders of 1 MB that never end, to a route that takes no pictures."""
+    one = server()
+    before = one.anonymous_mib()
+    headers = ["Content-Type: application/json", "Content-Length: 1000000"]
+    with ExitStack() as held:
+        for number in range(340):
+            wire = held.enter_context(Wire(one.port, 30))
+            method, path = (("PATCH", "default"), ("PUT", "c"), ("POST", "default/items/delete"))[number % 3]
+            wire.send(request(method, f"/v1/collections/{path}", headers=headers) + b" " * 999_000)
+        assert one.anonymous_mib() - before < 320
+        assert ask(one.port, request("POST", SEARCH, PICTURE, headers=[JPEG])).status == 200
 
 
 def lost(wire: Wire) -> tuple[int, str] | None:
