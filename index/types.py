@@ -157,12 +157,40 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
+class Recall:
+    """Share of the true ten nearest that searches find, measured on a sample of the collection's own vectors.
+
+    value: as measured; low, high: its 95 % interval; queries: how many were asked; measured_at: UTC seconds.
+    """
+
+    value: float
+    low: float
+    high: float
+    queries: int
+    measured_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard a search for ten looks: into `lists` to `most_lists` of the lists, re-scoring `depth` vectors.
+
+    exact: instead, every vector is compared.
+    """
+
+    lists: int
+    most_lists: int
+    depth: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
 class IndexState:
     """A search index, in numbers of vectors, bytes and shares 0…1; what an engine does not count is 0.
 
     kind: the structure's name. vectors: may be found; indexed: in the compressed part, removed ones included; tail:
     newer, searched exactly; dead: removed but still taking room; trained: there when the compressed part was trained;
-    agreement: share of a far harder search's answers that an ordinary one finds; damaged: items whose stored vector is
+    agreement: share of a far harder search's answers that an ordinary one finds; recall: what was measured, None before
+    and where the search is exact anyway; effort: chosen by that; damaged: items whose stored vector is
     damaged, left out until they are written anew. action: the work under way (`build`, `merge`, `save`), None when
     idle; progress: of that build; last: the work finished last; work: by action. note: what went wrong, and what is
     done about it; empty when all is well.
@@ -177,6 +205,8 @@ class IndexState:
     dead: int = 0
     trained: int = 0
     agreement: float = 1.0
+    recall: Recall | None = None
+    effort: Effort | None = None
     memory_bytes: int = 0
     filter_bytes: int = 0
     file_bytes: int = 0

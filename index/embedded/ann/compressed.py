@@ -21,6 +21,7 @@ from index.embedded.ann.effort import Effort, effort_for
 from index.embedded.ann.lists import Lists, nearest_holding
 from index.embedded.ann.scratch import Scratch, Scratches
 from index.embedded.ann.selection import Alive, Selection, packed, unpacked
+from index.embedded.ann.tuning import Tuning
 from index.embedded.ann.vector_file import VectorFile
 from index.errors import CacheUnusable
 
@@ -60,24 +61,25 @@ class CompressedIndex:
         self._scratches = Scratches(self._ivf.d)
         self._parameters: dict[int, Any] = {}  # made once for each number of lists, then only read
         self._alive = alive
+        self.tuning = Tuning()
         self.trained = trained
         self.sequence = sequence
         self.indexed = int(self._ivf.ntotal)
 
     @classmethod
     def build(
-        cls, file: VectorFile, *, threads: int = 2, progress: Callable[[int, int], None] | None = None
+        cls, file: VectorFile, *, finer: int = 1, threads: int = 2, progress: Callable[[int, int], None] | None = None
     ) -> CompressedIndex:
         """Trains on a sample of the rows the file has now and adds all of them; it may be appended to meanwhile.
 
-        threads: how many the calling thread may use. progress: gets (rows done, rows in all) every few seconds; what it
-        raises ends the build.
+        finer: times as many lists as usual. threads: how many the calling thread may use. progress: gets (rows done,
+        rows in all) every few seconds; what it raises ends the build.
         """
         rows = np.arange(len(file), dtype=np.int64)
         if not len(rows):
             raise ValueError("nothing to train on: the vector file is empty")
         report = progress or _ignore
-        index = train.train(file, rows, threads=threads, breathe=lambda: report(0, len(rows)))
+        index = train.train(file, len(rows), finer=finer, threads=threads, breathe=lambda: report(0, len(rows)))
         ivf: Any = faiss.downcast_index(index.index)
         for part, vectors in file.blocks(rows, _ENCODE):
             ivf.add_with_ids(index.chain.at(0).apply(vectors.astype(np.float32)), part)
@@ -133,6 +135,25 @@ class CompressedIndex:
     def alive(self) -> Keys:
         """Keys that a search may find, increasing."""
         return self._file.keys[: self.indexed][self._alive.flags()]
+
+    def alive_rows(self) -> Rows:
+        """Rows that a search may find, increasing."""
+        return np.flatnonzero(self._alive.flags())
+
+    @property
+    def lists(self) -> int:
+        """How many lists there are."""
+        return int(self._ivf.nlist)
+
+    def usual(self, k: int) -> Effort:
+        """Where a search for the k nearest of everything starts from, before it is tuned."""
+        return effort_for(k, self.indexed, max(1, self.count), self.lists)
+
+    def lists_of(self, query: Floats, effort: Effort) -> int:
+        """How many lists a search for float32 (dim,) looks into."""
+        scratch = self._scratches.own
+        self._lists.turn(query, scratch)
+        return self._lists.nearest(scratch, effort.lists, effort.most, effort.reach)
 
     def encode(self, first: int, stop: int) -> Batch:
         """Compresses rows first…stop-1 of the file, beside searches; `merge` takes them over."""
@@ -207,11 +228,12 @@ class CompressedIndex:
             bits = allowed.bits(self._alive)
         elif self.count < self.indexed:
             bits = self._alive.bits
-        if available <= max(EXACT_ROWS, 2 * k):
+        if available <= max(EXACT_ROWS, 2 * k) or (self.tuning.exact and effort is None):
             rows = np.flatnonzero(unpacked(self._alive.bits if bits is None else bits, self.indexed))
             return self._best(query, rows, k)
         if effort is None:
-            effort = effort_for(k, self.indexed, available, self._ivf.nlist)
+            usual = effort_for(k, self.indexed, available, self._ivf.nlist)
+            effort = self.tuning.apply(usual, filtered=allowed is not None)
         scratch, lists = self._scratches.own, self._lists
         scratch.room(0, _FAR * effort.depth)
         lists.turn(query, scratch)

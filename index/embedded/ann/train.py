@@ -23,6 +23,8 @@ _AXES_SAMPLE = 16_384
 _PER_LIST = 40
 _ROUNDS = 8
 _SEED = 1
+_MOST_LISTS = 2**16  # a list's number takes two bytes
+HELD_OUT = 256  # rows that training does not see
 
 
 def lists_for(count: int) -> int:
@@ -31,15 +33,16 @@ def lists_for(count: int) -> int:
     return int(2 ** np.clip(np.round(np.log2(wanted)), 4, 16))
 
 
-def train(file: VectorFile, rows: Rows, *, threads: int, breathe: Callable[[], None]) -> Any:
-    """A trained, empty FAISS index (linear transform, then IVF) for the given increasing rows of the file.
+def train(file: VectorFile, count: int, *, finer: int, threads: int, breathe: Callable[[], None]) -> Any:
+    """A trained, empty FAISS index (linear transform, then IVF) for the first `count` rows of the file.
 
-    breathe: called every few seconds; what it raises ends the training.
+    finer: times as many lists as usual. breathe: called every few seconds; what it raises ends the training.
     """
     faiss.omp_set_num_threads(threads)  # holds for the calling thread alone
     random = np.random.default_rng(_SEED)
     axes = min(AXES, file.dim)
-    lists = min(lists_for(len(rows)), max(1, len(rows) // 8))
+    rows = np.setdiff1d(np.arange(count, dtype=np.int64), held_out(count), assume_unique=True)
+    lists = min(finer * lists_for(count), _MOST_LISTS, max(1, len(rows) // 8))
     transform = turned_axes(file.read(sample(random, rows, _AXES_SAMPLE)).astype(np.float32), axes, random)
     chosen = sample(random, rows, _PER_LIST * lists)
     parts = []
@@ -58,6 +61,12 @@ def train(file: VectorFile, rows: Rows, *, threads: int, breathe: Callable[[], N
     transform.this.disown()
     index.own_fields = True
     return index
+
+
+def held_out(count: int) -> Rows:
+    """Rows of the first `count` that training never looks at, increasing: to measure with what is new to the index."""
+    random = np.random.default_rng(_SEED + 1)
+    return sample(random, np.arange(count, dtype=np.int64), min(HELD_OUT, count // 8))
 
 
 def cluster(points: Floats, lists: int, quantizer: Any, breathe: Callable[[], None]) -> None:

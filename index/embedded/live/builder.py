@@ -131,13 +131,19 @@ class Builder:
                 self.progress = _READING * min(1.0, len(file) / max(1, head.count))
             self.failpoints.hit("index.before_build")
             big = Generation.build(
-                directory, file, names, self.failpoints, threads=self.policy.threads, progress=self._report
+                directory,
+                file,
+                names,
+                self.failpoints,
+                recall=self.policy.recall,
+                threads=self.policy.threads,
+                progress=self._report,
             )
             made = Made(big, head, reading)
             # What was written meanwhile comes over in rounds: what is left for the take-over is short.
             while made.catch_up():
                 self.check()
-            while big.merge(contextlib.nullcontext()):
+            while big.merge(contextlib.nullcontext(), recall=self.policy.recall, breathe=self.check):
                 self.check()
             self.failpoints.hit("index.before_swap")
             undo.pop_all()

@@ -8,6 +8,7 @@ until the files take them.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,26 +18,26 @@ import faiss
 import numpy as np
 from pyroaring import BitMap
 
+from index.embedded.ann import measure
 from index.embedded.ann.compressed import CompressedIndex
-from index.embedded.ann.effort import Effort, effort_for
 from index.embedded.ann.id_file import NameFile
 from index.embedded.ann.vector_file import VectorFile
 from index.embedded.failpoints import Failpoints
 from index.embedded.filters.fields import Matching
 from index.embedded.filters.sorted import bitmap
+from index.embedded.live.measured import Measured
 from index.embedded.live.memory import InMemory
 from index.embedded.live.policy import Figures
 from index.embedded.live.rwlock import ReadWriteLock
 from index.embedded.live.structure import best, keys_of
+from index.embedded.live.watch import Watch
 from index.embedded.store.encoding import Stored
 from index.embedded.store.vectors import Keys
 from index.errors import CacheUnusable
 from index.types import Vector
 
-_INDEX = "index"
+_INDEX, _RECALL = "index", "recall"
 _MERGE = 16_384  # rows per merge at most, so that progress shows and a close need not wait long
-_CHECK_FROM, _CHECK_SHARE = 2_048, 0.05  # merged rows after which it is looked whether searches still find enough
-_SAMPLE, _NEAREST = 64, 10
 _FEW = 1_500  # up to so many items that pass a filter, comparing each of them costs less than the compressed index
 
 
@@ -62,12 +63,11 @@ class Generation:
         self._index = index
         self._failpoints = failpoints
         self._lock = ReadWriteLock()
+        self.watch = Watch(index, file, self._lock)
         self._spilt = InMemory(file.dim)
         self._tail_dead = BitMap()  # keys beyond the compressed part that were removed
         self._epoch = 0
-        self._unchecked = 0
         self._lost = False
-        self._agreement = 1.0
 
     @classmethod
     def load(cls, directory: Path, failpoints: Failpoints, *, dim: int, token: str) -> Generation:
@@ -83,7 +83,10 @@ class Generation:
                 raise
         except OSError as error:
             raise CacheUnusable(f"{directory} cannot be used ({error.strerror}); rebuilding it") from error
-        return cls(directory, file, names, index, failpoints, saved=index.sequence)
+        loaded = cls(directory, file, names, index, failpoints, saved=index.sequence)
+        with contextlib.suppress(CacheUnusable):  # then it is measured after the next merges
+            loaded.watch.note(Measured.read(directory / _RECALL))
+        return loaded
 
     @classmethod
     def build(
@@ -93,12 +96,15 @@ class Generation:
         names: NameFile,
         failpoints: Failpoints,
         *,
+        recall: float,
         threads: int,
         progress: Callable[[int, int], None],
     ) -> Generation:
         """Trains and fills a compressed index over the rows the files have now."""
-        index = CompressedIndex.build(file, threads=threads, progress=progress)
-        return cls(directory, file, names, index, failpoints)
+        index, tried = measure.built(file, recall, threads=threads, progress=progress)
+        made = cls(directory, file, names, index, failpoints)
+        made.watch.note(Measured.now(tried, recall))
+        return made
 
     def __len__(self) -> int:
         return self._index.count + self._tail - len(self._tail_dead) + len(self._spilt)
@@ -120,7 +126,8 @@ class Generation:
             unsaved=self.unsaved,
             saved=self.saved >= 0,
             lost=self._lost,
-            agreement=self._agreement,
+            agreement=self.watch.agreement,
+            reached=self.watch.measured is None or self.watch.measured.reached,
         )
 
     @property
@@ -174,6 +181,10 @@ class Generation:
         return dict(zip(keys[known].tolist(), self._names.read(rows[known], keys[known]), strict=True))
 
     def search(self, query: Vector, k: int, matching: Matching | None) -> tuple[Vector, Keys]:
+        self.watch.ask(query)
+        return self._find(query, k, matching)
+
+    def _find(self, query: Vector, k: int, matching: Matching | None) -> tuple[Vector, Keys]:
         if not len(self._spilt):
             return self._search(query, k, matching)
         spilt = self._spilt.search(query, k, matching)  # first: `settle` moves them into what is searched next
@@ -185,7 +196,7 @@ class Generation:
         scores = np.full((len(queries), k), -np.inf, np.float32)
         keys = np.full((len(queries), k), -1, np.int64)
         for place, query in enumerate(queries):
-            found, found_keys = self.search(query, k, None)
+            found, found_keys = self._find(query, k, None)
             scores[place, : len(found)], keys[place, : len(found)] = found, found_keys
         return scores, keys
 
@@ -216,10 +227,11 @@ class Generation:
             tail_scores, tail_keys = tail_scores[allowed], tail_keys[allowed]
         return best(np.concatenate([scores, tail_scores]), np.concatenate([keys, tail_keys]), k)
 
-    def merge(self, guard: Any) -> int:
+    def merge(self, guard: Any, *, recall: float, breathe: Callable[[], None]) -> int:
         """Brings rows of the tail into the compressed index; the costly part goes beside searches. Returns how many.
 
-        guard: lock that keeps `append` and `remove` away while the result is taken over.
+        guard: lock that keeps `append` and `remove` away while the result is taken over. recall: that searches are to
+        have; measured again when enough was merged. breathe: called meanwhile; what it raises ends the merge.
         """
         first = self._index.indexed
         stop = min(len(self._file), first + _MERGE)
@@ -234,10 +246,7 @@ class Generation:
             self._index.remove(np.array(gone.to_array(), np.int64))
             self._tail_dead = self._tail_dead - gone
             self._epoch += 1
-        self._unchecked += stop - first
-        if self._unchecked >= max(_CHECK_FROM, _CHECK_SHARE * stop):
-            self._unchecked = 0
-            self._agreement = self._agree()
+        self.watch.merged(stop - first, recall, breathe)
         return stop - first
 
     def save(self, sequence: int) -> None:
@@ -251,6 +260,8 @@ class Generation:
         except FileNotFoundError:
             self._lost = True
             raise
+        if self.watch.measured is not None:
+            self.watch.measured.write(self.directory / _RECALL)
         self.saved = sequence
         self._failpoints.hit("index.after_save")
 
@@ -283,19 +294,6 @@ class Generation:
         self._failpoints.hit("index.append")
         self._names.put(len(self._file), keys, ids)  # first: whoever finds a row may ask for its name
         self._file.append(keys, vectors)
-
-    def _agree(self) -> float:
-        """For the newest rows, the share of what a far harder search finds that an ordinary one finds."""
-        rows = np.linspace(self._index.trained, self._index.indexed - 1, _SAMPLE).astype(np.int64)
-        ordinary = effort_for(_NEAREST, self._index.indexed, max(1, self._index.count), 1)
-        hard = Effort(lists=8 * ordinary.most, depth=8 * ordinary.depth)
-        agreed = found = 0
-        for query in self._file.read(rows).astype(np.float32):
-            with self._lock.reading():
-                wanted = set(self._index.nearest(query, _NEAREST, effort=hard)[1].tolist())
-                agreed += len(wanted.intersection(self._index.nearest(query, _NEAREST)[1].tolist()))
-            found += len(wanted)
-        return agreed / found
 
     def _selection(self, matching: Matching) -> Any:
         version = matching.version  # before the keys: a change while they are read makes them outdated, not these

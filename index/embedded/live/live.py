@@ -28,7 +28,7 @@ from index.embedded.store.collections import Head
 from index.embedded.store.encoding import Stored, stored_type
 from index.embedded.store.vectors import Keys, StoredVectors
 from index.errors import CacheUnusable, IndexNotReady, StoreError
-from index.types import IndexState, Vector
+from index.types import Effort, IndexState, Recall, Vector
 
 _PILE = 4  # times `compress_from` that may wait in memory before a bulk import is held back
 _PATIENCE = 3_600.0  # seconds that `verify` waits for a build
@@ -89,6 +89,11 @@ class LiveIndex:
         note = state.note
         if isinstance(structure, Generation) and figures.spilt and not note:
             note = f"{figures.spilt} new vectors are kept in memory: {structure.spill_reason}"
+        recall = effort = None
+        if isinstance(structure, Generation) and (measured := structure.watch.measured) is not None:
+            found, now = measured.recall, structure.watch.effort
+            recall = Recall(found.value, found.low, found.high, found.queries, measured.at)
+            effort = Effort(now.lists, now.most, now.depth, measured.tuning.exact)
         return IndexState(
             kind=self.kind,
             note=note,
@@ -99,6 +104,8 @@ class LiveIndex:
             dead=figures.dead,
             trained=figures.trained,
             agreement=round(figures.agreement, 4),
+            recall=recall,
+            effort=effort,
             memory_bytes=memory,
             file_bytes=disk,
             action=None if state.action is None else state.action.value,

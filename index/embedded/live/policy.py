@@ -31,7 +31,7 @@ class Figures:
     not take them; dead: removed but still taking room; trained: how many there were when the compressed index was
     trained; saved: whether there is a file of it; unsaved: changes since that was written; lost: whether its files were
     taken away. agreement: share of what a far harder search finds for the newest vectors that an ordinary one finds: it
-    falls when the catalogue has drifted away from what was trained on.
+    falls when the catalogue has drifted away from what was trained on; reached: whether the wanted recall was measured.
     """
 
     compressed: bool
@@ -45,13 +45,14 @@ class Figures:
     saved: bool = True
     lost: bool = False
     agreement: float = 1.0
+    reached: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """compress_from: vectors from which a compressed index beats exact search; the rest in the sense of `Figures`.
-    threads: cores a build may use. retry: seconds before work that failed is tried again, twice as many after each
-    further failure, retry_most at the utmost.
+    threads: cores a build may use. recall: share of the true ten nearest that a search is to find. retry: seconds
+    before work that failed is tried again, twice as many after each further failure, retry_most at the utmost.
     """
 
     compress_from: int = MIN_COMPRESSED
@@ -62,6 +63,7 @@ class Policy:
     save_share: float = 0.02
     save_from: int = 20_000
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    recall: float = 0.995
     retry: float = 60.0
     retry_most: float = 3_600.0
 
@@ -79,7 +81,7 @@ class Policy:
             return Action.BUILD  # shrunk so far that exact search is better again
         if now.dead > self.dead_share * (now.indexed + now.tail) or now.alive > self.growth * now.trained:
             return Action.BUILD
-        if now.agreement < self.agreement and now.indexed > _DRIFTED * now.trained:
+        if (now.agreement < self.agreement or not now.reached) and now.indexed > _DRIFTED * now.trained:
             return Action.BUILD
         if now.tail >= self.merge_from or now.spilt:
             return Action.MERGE

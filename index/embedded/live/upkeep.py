@@ -144,7 +144,7 @@ class Upkeep:
         if action is Action.MERGE:
             self._failpoints.hit("index.before_merge")
             self._settle(big)
-            return big.merge(self._current.lock)
+            return big.merge(self._current.lock, recall=self._policy.recall, breathe=self._builder.check)
         self._save(big)
         return big.figures.indexed
 

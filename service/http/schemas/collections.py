@@ -40,14 +40,49 @@ class IndexWork(Answer):
         return cls(action=work.action, rows=work.rows, seconds=work.seconds, finished_at=timestamp(work.finished_at))
 
 
+class Recall(Answer):
+    """Share of the true ten nearest that searches find, measured on a sample of the collection."""
+
+    value: Share
+    low: Share = Field(description="Lower end of the 95 % interval")
+    high: Share
+    at: Timestamp
+    queries: Count = Field(description="Size of the sample")
+
+    @classmethod
+    def of(cls, recall: types.Recall) -> Recall:
+        """The same as it is sent."""
+        shares = {name: round(getattr(recall, name), 5) for name in ("value", "low", "high")}
+        return cls(**shares, at=timestamp(recall.measured_at), queries=recall.queries)
+
+
+class Effort(Answer):
+    """How hard a search for ten looks, chosen by the measured recall."""
+
+    lists: Count = Field(description="Lists looked into at least")
+    most_lists: Count
+    depth: Count = Field(description="Vectors that are compared exactly")
+    exact: bool = Field(description="Every vector is compared: nothing less finds enough here")
+
+    @classmethod
+    def of(cls, effort: types.Effort) -> Effort:
+        """The same as it is sent."""
+        return cls(lists=effort.lists, most_lists=effort.most_lists, depth=effort.depth, exact=effort.exact)
+
+
 class IndexState(Answer):
     """The search index behind a collection, and what goes on in it."""
 
+    kind: Text
+    note: Text = Field(description="What went wrong, and what is done about it; empty when all is well")
     vectors: Count = Field(description="What a search may find")
+    damaged: Count = Field(description="Items left out because what is stored of them is damaged; upload them again")
     indexed: Count = Field(description="Rows of the compressed index, deleted ones included; 0 without one")
     tail: Count = Field(description="Newer rows, searched exactly until they are merged")
     dead: Count = Field(description="Deleted rows that still take room")
-    memory_bytes: Count = Field(description="Of the compressed index")
+    recall: Recall | None = Field(description="null where the search is exact, and before it was measured")
+    effort: Effort | None
+    memory_bytes: Count = Field(description="Of the vectors or codes in memory")
     filter_bytes: Count = Field(description="Memory of the metadata keys that were filtered by")
     file_bytes: Count = Field(description="Of its files")
     action: Action | None = Field(description="What is under way")
@@ -59,10 +94,15 @@ class IndexState(Answer):
         """The same state as it is sent."""
         last = index.last
         return cls(
+            kind=index.kind,
+            note=index.note,
             vectors=index.vectors,
+            damaged=index.damaged,
             indexed=index.indexed,
             tail=index.tail,
             dead=index.dead,
+            recall=None if index.recall is None else Recall.of(index.recall),
+            effort=None if index.effort is None else Effort.of(index.effort),
             memory_bytes=index.memory_bytes,
             filter_bytes=index.filter_bytes,
             file_bytes=index.file_bytes,
