@@ -176,6 +176,7 @@ def true_recall(index: CompressedIndex, rows: Floats, queries: Floats) -> float:
     return right / (10 * len(queries))
 
 
+@pytest.mark.slow
 def test_a_hard_catalogue_gets_the_recall_that_was_asked_for(hard_file: VectorFile) -> None:
     """The usual effort finds too few here; the measured one finds what was asked for, and measures the truth."""
     rows, queries = hard_file.read(np.arange(10_000)).astype(np.float32), hard(300, 2)
@@ -197,6 +198,7 @@ def test_an_easy_catalogue_is_searched_with_less_than_usual(tmp_path: Path) -> N
         assert true_recall(index, file.read(np.arange(10_000)).astype(np.float32), easy(200, 2)) >= 0.94
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["noise", "a recall of one"])
 def test_where_nothing_reaches_it_all_vectors_are_compared(tmp_path: Path, what: str) -> None:
     """Noise has no neighbours to tell apart, and a recall of exactly one can be had of exact search alone."""
