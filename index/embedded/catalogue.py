@@ -79,9 +79,9 @@ class EmbeddedCatalogue:
             opening.prepare(directory)
             connection = opening.connect(directory, unclaimed)
             undo.callback(connection.close, True)
-            originals = Originals(directory, failpoints)
             writer = Writer(connection, path, failpoints)
             undo.callback(writer.close)
+            originals = Originals(directory, failpoints, writer.stop)
             readers = database.Readers(path)
             undo.callback(readers.close)
             store = Store(

@@ -29,7 +29,6 @@ from index.embedded.store.writes import Change
 from index.errors import (
     ItemNotFound,
     ModelMismatch,
-    StorageFailed,
     StoreCorrupt,
 )
 from index.filters import Filter
@@ -63,9 +62,6 @@ class Writing(Binding):
         try:
             with self._store.originals.held(files, self._store.referred):
                 return self._past_damage(ids, run, lambda result: self._apply(result[0]))[1]
-        except StorageFailed as error:
-            self._store.writer.stop(error)
-            raise
         finally:
             if files and self._store.originals.take_deferred():
                 self._store.release()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from index.embedded.failpoints import Failpoints
 from index.embedded.store.database import translated
-from index.errors import ItemNotFound, StoreCorrupt
+from index.errors import ItemNotFound, StorageFailed, StoreCorrupt
 
 NAME = "originals"
 _SHA = re.compile(r"[0-9a-f]{64}")
@@ -29,7 +29,9 @@ _AT_ONCE = 128  # files open at once
 class Originals:
     """Files by content. Safe from any thread. Made with the directory's lock held."""
 
-    def __init__(self, directory: Path, failpoints: Failpoints) -> None:
+    def __init__(self, directory: Path, failpoints: Failpoints, failed: Callable[[StorageFailed], None]) -> None:
+        """failed: is given an error of the device, after which nothing may be written."""
+        self._failed = failed
         self._directory = directory / NAME
         self._temporary = self._directory / "tmp"
         self._root = str(self._directory)
@@ -82,7 +84,7 @@ class Originals:
             shared = [sha256 for sha256 in wanted if self._held[sha256] > 1]
         intents: dict[str, str] = {}
         try:
-            with translated(self._directory):
+            with self._watched():
                 missing = [(sha256, data) for sha256, data in wanted.items() if not self._whole(sha256, data)]
                 for start in range(0, len(missing), _AT_ONCE):
                     self._write(missing[start : start + _AT_ONCE], intents)
@@ -103,6 +105,15 @@ class Originals:
             with self._guard:
                 self._held.subtract(wanted.keys())
                 self._held += Counter()  # drops the zeros
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            with translated(self._directory):
+                yield
+        except StorageFailed as error:
+            self._failed(error)
+            raise
 
     def _drop(self, intents: dict[str, str]) -> None:
         for name in intents.values():
