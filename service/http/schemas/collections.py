@@ -43,10 +43,10 @@ class IndexWork(Answer):
 class Recall(Answer):
     """Share of the true ten nearest that searches find, measured on a sample of the collection."""
 
-    value: Share
+    value: Share = Field(description="As measured")
     low: Share = Field(description="Lower end of the 95 % interval")
-    high: Share
-    at: Timestamp
+    high: Share = Field(description="Upper end of the 95 % interval")
+    at: Timestamp = Field(description="When it was measured")
     queries: Count = Field(description="Size of the sample")
 
     @classmethod
@@ -60,7 +60,7 @@ class Effort(Answer):
     """How hard a search for ten looks, chosen by the measured recall."""
 
     lists: Count = Field(description="Lists looked into at least")
-    most_lists: Count
+    most_lists: Count = Field(description="Lists looked into at most, for a query that lies between many")
     depth: Count = Field(description="Vectors that are compared exactly")
     exact: bool = Field(description="Every vector is compared: nothing less finds enough here")
 
@@ -73,7 +73,7 @@ class Effort(Answer):
 class IndexState(Answer):
     """The search index behind a collection, and what goes on in it."""
 
-    kind: Text
+    kind: Text = Field(description="`flat`: exact; or the name of the compressed index")
     note: Text = Field(description="What went wrong, and what is done about it; empty when all is well")
     vectors: Count = Field(description="What a search may find")
     damaged: Count = Field(description="Items left out because what is stored of them is damaged; upload them again")
@@ -81,7 +81,7 @@ class IndexState(Answer):
     tail: Count = Field(description="Newer rows, searched exactly until they are merged")
     dead: Count = Field(description="Deleted rows that still take room")
     recall: Recall | None = Field(description="null where the search is exact, and before it was measured")
-    effort: Effort | None
+    effort: Effort | None = Field(description="Chosen by that; null with it")
     memory_bytes: Count = Field(description="Of the vectors or codes in memory")
     filter_bytes: Count = Field(description="Memory of the metadata keys that were filtered by")
     file_bytes: Count = Field(description="Of its files")
