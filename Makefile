@@ -16,7 +16,7 @@ MODELS := $(or $(LOOKALIKE_MODEL_DIR),$(or $(LOOKALIKE_DATA_DIR),data)/models)
 IMAGES ?=
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup run test test-fast check bench bench-full image clean
+.PHONY: help setup run test test-fast check bench bench-full clients image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench-full: setup $(STAMPS)/dev ## every benchmark at full size: hours, 30 GB of
 	$(BIN)/python -m benchmarks.search --million
 	$(BIN)/python -m benchmarks.queries --size 1000000
 	$(BIN)/python -m benchmarks.vector_import
+
+clients: ## Python and TypeScript clients of the HTTP interface, generated into build/clients
+	@scripts/clients
 
 image: ## the container image `lookalike`
 	@docker info >/dev/null 2>&1 || { echo "make image needs a running Docker: install it, or start its daemon" >&2; exit 1; }

@@ -1,0 +1,100 @@
+"""Clients generated from the committed document: they compile strictly, and they work against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartServer, absent
+from tests.harness.pictures import jpeg
+from tests.harness.serving import ROOT, Server
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+HERE = Path(__file__).parent
+TOOLS = ROOT / "build" / "tools"
+
+
+def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    """What a command says. It has to succeed."""
+    done = subprocess.run(
+        [str(each) for each in command],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the generated packages `python` and `typescript`."""
+    if shutil.which("npm") is None:
+        absent("no npm here, which generating clients needs: install Node.js")
+    folder = tmp_path_factory.mktemp("clients")
+    run(ROOT / "scripts" / "clients", folder, cwd=ROOT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(module_server: StartServer) -> Server:
+    return module_server()
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("picture") / "a.jpg"
+    path.write_bytes(jpeg(1))
+    return path
+
+
+def test_the_python_client_compiles_strictly_and_works(clients: Path, running: Server, picture: Path) -> None:
+    python = TOOLS / "python" / "bin" / "python"
+    script = shutil.copy(HERE / "use_client.py", clients)
+    paths = {"MYPYPATH": str(clients / "python"), "PYTHONPATH": str(clients / "python")}
+    run(python, "-m", "mypy", "--strict", clients / "python" / "lookalike_client", script, cwd=clients, env=paths)
+    run(python, script, running.url, picture, cwd=clients, env=paths)
+
+
+def test_the_typescript_types_compile_strictly_and_work(clients: Path, running: Server, picture: Path) -> None:
+    work = clients / "use"
+    work.mkdir()
+    shutil.copy(HERE / "use.ts", work)
+    (work / "node_modules").symlink_to(TOOLS / "npm" / "node_modules")
+    (work / "package.json").write_text('{"type": "module"}')
+    options = {
+        "strict": True,
+        "module": "nodenext",
+        "target": "es2022",
+        "types": ["node"],
+        "outDir": "out",
+        "paths": {"lookalike-client": ["../typescript/index.d.ts"]},
+    }
+    (work / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "files": ["use.ts"]}))
+    run(work / "node_modules" / ".bin" / "tsc", cwd=work)
+    run("node", work / "out" / "use.js", running.url, picture, cwd=work)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("redocly", "lint", "--extends", "recommended-strict"),
+        ("spectral", "lint", "--ruleset", "spectral.yaml", "--fail-severity", "warn"),
+    ],
+    ids=["redocly", "spectral"],
+)
+def test_critical_readers_of_the_document_find_nothing(clients: Path, command: tuple[str, ...]) -> None:
+    (clients / "spectral.yaml").write_text('extends: ["spectral:oas"]\n')
+    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    binary = TOOLS / "npm" / "node_modules" / ".bin" / command[0]
+    run(binary, *command[1:], ROOT / "openapi.json", cwd=clients, env=quiet)
