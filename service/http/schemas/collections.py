@@ -18,6 +18,7 @@ from service.http.schemas.fields import (
     Share,
     Text,
     Timestamp,
+    text,
     timestamp,
 )
 from service.http.schemas.pages import Page
@@ -74,7 +75,9 @@ class IndexState(Answer):
     """The search index behind a collection, and what goes on in it."""
 
     kind: Text = Field(description="`flat`: exact; or the name of the compressed index")
-    note: Text = Field(description="What went wrong, and what is done about it; empty when all is well")
+    note: Annotated[str, text(2000)] = Field(
+        description="What went wrong, and what is done about it; empty when all is well"
+    )
     vectors: Count = Field(description="What a search may find")
     damaged: Count = Field(description="Items left out because what is stored of them is damaged; upload them again")
     indexed: Count = Field(description="Rows of the compressed index, deleted ones included; 0 without one")
