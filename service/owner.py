@@ -76,7 +76,7 @@ def write_note(directory: Path, url: str, token: str) -> Note:
 
 
 def read_note(directory: Path) -> Note:
-    """The note as it stands, which may be one that a killed server left behind. Raises NoteMissing.
+    """The note that is there, which may be one that a killed server left behind. Raises NoteMissing.
 
     A note that others could have written is not believed: it decides where pictures and the token are sent.
     """

@@ -166,8 +166,8 @@ def _show(tally: Tally, plan: Pictures, collection: str) -> None:
     if tally.total == 0:
         err().print("there is no picture in it")
     rate = f", {tally.images_per_second:.1f} images/s" if tally.done else ""
-    told = ", ".join(filter(None, counts))
-    out().print(f"[bold]{collection}[/]  {told}  [dim]{tally.seconds:.1f} s{rate}[/]")
+    shown = ", ".join(filter(None, counts))
+    out().print(f"[bold]{collection}[/]  {shown}  [dim]{tally.seconds:.1f} s{rate}[/]")
     bad_rows((row.path, row.reason) for row in tally.bad)
     if tally.interrupted:
         left = tally.total - tally.handled

@@ -54,11 +54,11 @@ def import_vectors(
     if json:
         print_json(done)
         _end(done["failed"])
-    told = [f"{done[kind]:,} {word}" for kind, word in WORDS.items() if done[kind] or kind == "created"]
+    counts = [f"{done[kind]:,} {word}" for kind, word in WORDS.items() if done[kind] or kind == "created"]
     if done["failed"]:
-        told.append(f"[red]{done['failed']:,} bad[/]")
+        counts.append(f"[red]{done['failed']:,} bad[/]")
     speed = done["total"] / done["seconds"] if done["seconds"] else 0
-    out().print(f"[bold]{collection}[/]  {', '.join(told)}  [dim]{done['seconds']:.1f} s, {speed:,.0f} vectors/s[/]")
+    out().print(f"[bold]{collection}[/]  {', '.join(counts)}  [dim]{done['seconds']:.1f} s, {speed:,.0f} vectors/s[/]")
     bad_rows((row["path"], row["reason"]) for row in done["errors"])
     if more := done["failed"] - len(done["errors"]):
         err().print(f"and {more:,} more")

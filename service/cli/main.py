@@ -14,7 +14,7 @@ from typer.exceptions import Abort, TyperException
 from service.cli import adopt, import_, model, search, serve, upkeep
 from service.cli.options import INTERRUPTED, Command, Group
 
-# Errors that are told as they are, by full name: naming a class must not cost importing its module.
+# Errors that are shown as they are, by full name: naming a class must not cost importing its module.
 EXPECTED = frozenset(
     (
         "builtins.OSError",
@@ -72,8 +72,8 @@ def main() -> None:
     _open_streams()
     try:
         code = app(standalone_mode=False)
-    except Exception as error:  # noqa: BLE001 (the last stop: whatever it is, it is told in one line)
-        code = _told(error)
+    except Exception as error:  # noqa: BLE001 (the last stop: whatever it is, it ends in one line)
+        code = _failed(error)
     except KeyboardInterrupt:
         sys.stderr.write("\nlookalike: interrupted\n")
         code = INTERRUPTED
@@ -111,12 +111,12 @@ def _spelt(error: UnicodeError) -> tuple[str, int]:
     return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
-def _told(error: BaseException) -> int:
-    """Tells an error and returns the exit code."""
+def _failed(error: BaseException) -> int:
+    """Writes an error to stderr and returns the exit code."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, BrokenPipeError):
-        # Whoever read our output has left (`| head`): nothing to tell, and nothing more may be written.
+        # Whoever read our output has left (`| head`): nothing more may be written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     if isinstance(error, Abort):

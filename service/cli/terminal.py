@@ -127,7 +127,7 @@ class Meter:
             yield
 
     def __call__(self, tally: Tally) -> None:
-        """Shows where an import stands."""
+        """Shows how far an import is."""
         bad = f"{len(tally.bad):,} bad" if tally.bad else ""
         if self._progress is not None:
             rate = f"{tally.images_per_second:.1f} images/s"

@@ -81,12 +81,12 @@ async def _asked(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
 
 def _show(done: dict[str, Any]) -> None:
     compared = done["compared"]
-    told = [f"{done['items']:,} items", f"{done['embedded']:,} embedded"]
+    shown = [f"{done['items']:,} items", f"{done['embedded']:,} embedded"]
     if compared["queries"]:
-        told.append(f"{compared['agreement']:.0%} of the nearest are the same")
+        shown.append(f"{compared['agreement']:.0%} of the nearest are the same")
     if compared["labelled"]:
-        told.append(f"mAP {compared['before']:.3f} → {compared['after']:.3f}")
-    out().print(f"[bold]{done['collection']}[/]  {done['before']} → {done['after']}  {', '.join(told)}")
+        shown.append(f"mAP {compared['before']:.3f} → {compared['after']:.3f}")
+    out().print(f"[bold]{done['collection']}[/]  {done['before']} → {done['after']}  {', '.join(shown)}")
     bad_rows((row["id"], row["reason"]) for row in done["missing"])
     if done["without"] > len(done["missing"]):
         err().print(f"and {done['without'] - len(done['missing']):,} more")

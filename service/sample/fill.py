@@ -85,7 +85,7 @@ def was_here(records: Records, data_dir: Path) -> bool:
 
 
 async def fill(runtime: Runtime) -> None:
-    """Fetches and imports the sample into `default` where it is wanted; tells in one log line where that cannot be.
+    """Fetches and imports the sample into `default` where it is wanted; one log line says why where that cannot be.
 
     Once only: who empties the collection afterwards does not get it back.
     """

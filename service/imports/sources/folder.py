@@ -16,7 +16,7 @@ from service.imports.sources.names import id_of, is_system, other_id_of, rivals,
 from service.imports.sources.source import Bad, Source, SourceError, Unreadable, too_large
 from service.text import readable
 
-# Files with these names are meant to be pictures: one that is none, or of a kind not accepted, is told as bad.
+# Files with these names are meant to be pictures: one that is none, or of a kind not accepted, is reported as bad.
 PICTURE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
 )

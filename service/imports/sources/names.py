@@ -43,10 +43,9 @@ def id_of(path: str, prefix: str = "") -> str:
     whole = _whole(path)
     plain = f"{prefix}:{_stem(whole)}" if prefix else _stem(whole)
     id = _FOREIGN.sub("_", plain)
-    digest = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()
     if id != plain or id in ("", ".", ".."):
-        return f"{id.replace('.', '_') if id in ('.', '..') else id[: MAX_ID - 9]}-{digest[:8]}"
-    return id if len(id) <= MAX_ID else f"{id[: MAX_ID - 17]}-{digest[:16]}"
+        return f"{id.replace('.', '_') if id in ('.', '..') else id[: MAX_ID - 9]}-{_digest(whole)[:8]}"
+    return id if len(id) <= MAX_ID else f"{id[: MAX_ID - 17]}-{_digest(whole)[:16]}"
 
 
 def earlier_id_of(path: str) -> str:
@@ -54,8 +53,7 @@ def earlier_id_of(path: str) -> str:
     whole = _whole(path)
     id = _FOREIGN.sub("_", _stem(whole))
     if len(id) > MAX_ID:
-        digest = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        id = f"{id[: MAX_ID - 17]}-{digest}"
+        id = f"{id[: MAX_ID - 17]}-{_digest(whole)[:16]}"
     return "_" * max(1, len(id)) if id in ("", ".", "..") else id
 
 
@@ -96,6 +94,10 @@ def spellings(path: str) -> set[str]:
 def _whole(path: str) -> str:
     # By its bytes, so that an id does not depend on the encoding this process has for names of files.
     return unicodedata.normalize("NFC", os.fsencode(path).decode("utf-8", "surrogateescape"))
+
+
+def _digest(whole: str) -> str:
+    return hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _stem(whole: str) -> str:
