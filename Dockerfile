@@ -25,6 +25,7 @@ FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin lookalike \
     && install --directory --owner=lookalike --group=lookalike /data
 COPY --from=build /opt/lookalike /opt/lookalike
+# Behind a proxy, LOOKALIKE_ALLOWED_HOSTS takes its name; /livez below answers under any.
 ENV PATH=/opt/lookalike/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LOOKALIKE_DATA_DIR=/data \

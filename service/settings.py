@@ -31,7 +31,7 @@ NOT_YET = {
 }
 
 
-# First steps of the service's own paths: a prefix that is one of them could not be told from it.
+# First steps of the service's own paths: a prefix that is one of them would be taken for it.
 OWN_PATHS = frozenset({"v1", "docs", "static", "livez", "readyz", "metrics", "openapi.json", "problems", "admin"})
 _PREFIX_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://((?:\[[0-9a-f:.]+\]|[^\s/?#@:*\[\]]+)(?::\d{1,5})?)")

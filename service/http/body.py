@@ -49,7 +49,7 @@ def too_slow() -> Problem:
 async def pieces(request: Request, limit: int, patience: float, room: Room | None = None) -> AsyncIterator[bytes]:
     """The body's pieces as they arrive, without its content coding: at most `limit` bytes on the wire and decoded.
 
-    patience: seconds that a body may stand still where nobody else needs the room. Raises content-too-large, timeout,
+    patience: seconds that a body may pause where nobody else needs the room. Raises content-too-large, timeout,
     unsupported-media-type (a coding), invalid-request (not what the coding says), ClientDisconnect.
     """
     decoder = decoder_of(request)

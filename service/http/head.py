@@ -91,7 +91,7 @@ def read_head(head: bytes) -> Head:
         raise malformed(_said(str(error))) from None
     if not isinstance(request, h11.Request):
         raise malformed("The request is not well-formed HTTP.")
-    if request.http_version not in (b"1.1", b"1.0"):
+    if not request.http_version.startswith(b"1."):
         raise malformed("HTTP/1.1 and HTTP/1.0 are spoken here.")
     headers = [(name.lower(), value) for name, value in request.headers]
     names = [name for name, _ in headers]

@@ -10,7 +10,7 @@ LEAST_SPEED = 16_000
 LEAST_SPEED_ALONE = 1_000
 # Seconds over which the first is averaged.
 WINDOW = 10.0
-# Seconds that one count of bytes stands for.
+# Seconds of bytes that are counted as one.
 GRAIN = 0.25
 
 

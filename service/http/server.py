@@ -28,7 +28,7 @@ log = logging.getLogger("lookalike.server")
 
 Background = Callable[[Runtime], Awaitable[None]]
 
-# Running requests may finish for this long after SIGTERM; those still waiting are told `not-ready`.
+# Running requests may finish for this long after SIGTERM; those still waiting then get `not-ready`.
 GRACE_SECONDS = 10
 
 
@@ -66,7 +66,7 @@ async def _serve(settings: Settings, background: Sequence[Background]) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Binds early, so that a taken port is told before a model is loaded; it listens once there is something to say."""
+    """Binds early, so that a taken port is refused before a model is loaded; it listens once there is something to answer."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, proto)
@@ -176,7 +176,7 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
 
 
 async def _guarded(work: Background, runtime: Runtime) -> None:
-    """A background import that fails is told in the log; the service goes on."""
+    """A background import that fails leaves a line in the log; the service goes on."""
     try:
         await work(runtime)
     except Exception:

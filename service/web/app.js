@@ -47,7 +47,7 @@ async function call(path, options = {}) {
   try {
     problem = await response.json();
   } catch {
-    // Not JSON: something between us and the service answered, and the status is all there is to tell.
+    // Not JSON: something between us and the service answered, and the status is all there is.
   }
   throw new Refused(response.status, problem.title ?? `Error ${response.status}`, problem.detail ?? response.statusText);
 }
@@ -229,11 +229,11 @@ function thumbnail(result, name) {
   return image;
 }
 
-/** Stands in for an item without a picture, such as an imported vector. */
+/** In the place of a picture, for an item without one, such as an imported vector. */
 function letter(name) {
-  const stand = element("div", "thumb letter", name.slice(0, 1).toUpperCase());
-  stand.setAttribute("aria-hidden", "true");
-  return stand;
+  const shown = element("div", "thumb letter", name.slice(0, 1).toUpperCase());
+  shown.setAttribute("aria-hidden", "true");
+  return shown;
 }
 
 function waitingCard() {

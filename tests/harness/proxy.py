@@ -1,4 +1,4 @@
-"""A reverse proxy as one stands in front of the service: it shows it under a path and passes a name on."""
+"""A reverse proxy in front of the service: it shows it under a path and passes a name on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom the service answers: its own names, its own pages, the origins it was told of, and what a proxy shows of it."""
+"""Whom the service answers: its own names, its own pages, the configured origins, and what a proxy shows of it."""
 
 from __future__ import annotations
 

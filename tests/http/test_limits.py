@@ -209,7 +209,7 @@ def test_methods_of_strangers_are_counted_as_one(running: Server, open_wire: Cal
 
 
 def test_a_body_that_keeps_moving_is_not_cut(running: Server, open_wire: Callable[[], Wire]) -> None:
-    """20 kB a second, three times as long as a body may stand still."""
+    """20 kB a second, three times as long as a body may pause."""
     wire = open_wire()
     body = PICTURE + bytes(120_000 - len(PICTURE))
     sent = request("POST", SEARCH, body, headers=[JPEG])
@@ -237,7 +237,7 @@ STALLED = {
 
 
 @pytest.mark.parametrize("name", STALLED)
-def test_a_body_that_stops_is_told_so(running: Server, open_wire: Callable[[], Wire], name: str) -> None:
+def test_a_body_that_stops_is_408(running: Server, open_wire: Callable[[], Wire], name: str) -> None:
     wire = open_wire()
     STALLED[name](wire)
     answer = wire.answer()

@@ -136,7 +136,7 @@ def test_a_bad_file_is_not_offered_to_be_sent_again(page: Page) -> None:
     expect(page.locator(".card:not(.waiting)")).to_have_count(1)
 
 
-def test_a_file_over_the_limit_is_told_in_megabytes(page: Page) -> None:
+def test_a_file_over_the_limit_is_refused_in_megabytes(page: Page) -> None:
     page.locator("#file").set_input_files({"name": "a.jpg", "mimeType": "image/jpeg", "buffer": bytes(22_000_000)})
     expect(page.get_by_role("alert")).to_contain_text("20.9 MB")
     expect(page.get_by_role("button", name="Choose another picture")).to_be_visible()

@@ -16,7 +16,7 @@ from service.http.body import size_text
 from tests.conftest import StartServer
 from tests.harness.serving import Server
 
-ROWS, DIM = 30_000, 1024  # 123 MB as float32
+ROWS, DIM = 1_000, 30_720  # 123 MB as float32
 LIMIT = 200_000_000
 
 

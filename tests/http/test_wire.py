@@ -230,6 +230,12 @@ def test_a_client_that_closes_its_side_still_gets_its_answer(running: Server) ->
         assert wire.closed()
 
 
+def test_a_later_minor_version_is_answered_as_1_1(wire: Wire) -> None:
+    """RFC 9110 §2.5."""
+    for _ in range(2):
+        assert wire.send(request("GET", "/livez").replace(b"HTTP/1.1", b"HTTP/1.2")).answer().status == 200
+
+
 def test_http_1_0_is_answered_and_closed(running: Server) -> None:
     with Wire(running.port) as wire:
         answer = wire.send(request("GET", "/livez").replace(b"HTTP/1.1", b"HTTP/1.0")).answer()
