@@ -66,7 +66,7 @@ async def _serve(settings: Settings, background: Sequence[Background]) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Binds early, so that a taken port is refused before a model is loaded; it listens once there is something to answer."""
+    """Binds early, so that a taken port is refused before a model is loaded; it listens once all is loaded."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, proto)
