@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -12,7 +13,11 @@ import numpy.typing as npt
 
 from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.collection import EmbeddedCollection
-from index.types import Entry, IndexState, Media
+from index.open import open_catalogue
+from index.types import Catalogue, Entry, IndexState, Media
+
+# Every engine, by name, as a function that opens a directory: what `tests/embedded/test_engines.py` runs through.
+ENGINES: dict[str, Callable[[Path], Catalogue]] = {"embedded": open_catalogue}
 
 DIM = 64
 
