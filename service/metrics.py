@@ -153,6 +153,9 @@ class CollectionGauges:
         self._damaged = metrics.labelled(
             "lookalike_collection_damaged", "Items left out because what is stored of them is damaged", one
         )
+        self._recall = metrics.labelled(
+            "lookalike_index_recall", "Share of the true ten nearest that searches find, as measured", one
+        )
         self._progress = metrics.labelled("lookalike_index_progress", "Of a build under way, 0 to 1", one)
         self._runs = metrics.labelled("lookalike_index_work_runs", "Builds, merges and saves", [*one, "action"])
         self._seconds = metrics.labelled("lookalike_index_work_seconds", "Time they took", [*one, "action"])
@@ -165,6 +168,7 @@ class CollectionGauges:
             self._memory,
             self._filters,
             self._damaged,
+            self._recall,
             self._progress,
             self._runs,
             self._seconds,
@@ -181,6 +185,8 @@ class CollectionGauges:
         self._memory.labels(info.name).set(index.memory_bytes)
         self._filters.labels(info.name).set(index.filter_bytes)
         self._damaged.labels(info.name).set(index.damaged)
+        if index.recall is not None:
+            self._recall.labels(info.name).set(index.recall.value)
         if index.action == "build":
             self._progress.labels(info.name).set(index.progress)
         for action, spent in index.work.items():

@@ -78,6 +78,11 @@ def test_what_the_index_holds_and_has_cost_is_told(running: Server) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", index["last"]["finished_at"])
     assert gauge(running, 'lookalike_index_vectors{collection="things",part="indexed"}') == index["indexed"]
     assert gauge(running, 'lookalike_index_memory_bytes{collection="things"}') == index["memory_bytes"]
+    recall, effort = index["recall"], index["effort"]
+    assert 0.9 < recall["low"] <= recall["value"] <= recall["high"] <= 1 and recall["queries"] > 200
+    assert effort["exact"] or 0 < effort["lists"] <= effort["most_lists"]
+    assert gauge(running, 'lookalike_index_recall{collection="things"}') == pytest.approx(recall["value"], abs=1e-4)
+    assert (index["note"], index["damaged"]) == ("", 0)
     assert gauge(running, 'lookalike_index_work_runs{action="build",collection="things"}') >= 1
     assert gauge(running, 'lookalike_index_work_seconds{action="build",collection="things"}') > 0
 

@@ -71,13 +71,16 @@ def design_effect(right: Rows, wanted: Rows) -> float:
     return float(np.clip(apart / (wanted.mean() * value * (1 - value)), 1.0, wanted.max()))
 
 
-def true_scores(queries: Floats, blocks: Iterable[tuple[Rows, Floats]], own: Rows, k: int = NEAREST) -> Floats:
+def true_scores(
+    queries: Floats, blocks: Iterable[tuple[Rows, Floats]], own: Rows, k: int = NEAREST, *, threads: int = 1
+) -> Floats:
     """Cosines float32 (n, k) of the k nearest of each query, descending, -inf where there are no more.
 
     queries: float32 (n, dim), unit. blocks: row numbers and float32 (m, dim) of all that may be found, in any order.
-    own: int64 (n,), the row that a query itself is and is not to find; -1 for none. On the calling thread alone.
+    own: int64 (n,), the row that a query itself is and is not to find; -1 for none. threads: how many the calling
+    thread may use.
     """
-    faiss.omp_set_num_threads(1)
+    faiss.omp_set_num_threads(threads)
     best = np.full((len(queries), k), -np.inf, np.float32)
     for rows, vectors in blocks:
         if not len(rows):
