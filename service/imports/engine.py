@@ -6,6 +6,7 @@ A picture that is stored already is not embedded again: an import can be repeate
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
@@ -56,7 +57,7 @@ async def run(
     finally:
         await reader.close()
         await target.finish()
-        tally.bad.sort(key=lambda row: row.path)
+        tally.bad.sort(key=lambda row: _natural(row.path))
         tally.seconds = time.monotonic() - began
         tally.interrupted = tally.handled < tally.total
     return tally
@@ -84,6 +85,11 @@ async def _one(read: Read, target: Target, tally: Tally) -> None:
         tally.created += 1
     else:
         tally.replaced += 1
+
+
+def _natural(name: str) -> list[str | int]:
+    """A key that puts line 10 behind line 9."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 async def _together(lanes: Sequence[Coroutine[Any, Any, None]]) -> None:

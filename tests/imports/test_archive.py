@@ -160,3 +160,22 @@ def test_a_table_at_the_root_is_the_manifest(tmp_path: Path, name: str, table: s
     assert target.items == {"shoe": (b"1", {"price": 9.5})}
     assert [row.path for row in tally.bad] == [f"{name} line {3 if name.endswith('csv') else 2}"]
     assert "is not in the archive" in tally.bad[0].reason
+
+
+def test_a_table_of_something_else_beside_pictures_is_no_manifest(tmp_path: Path) -> None:
+    file = zipped(tmp_path / "a.zip", {"prices.csv": b"sku,price\n1,2\n", "a.jpg": b"1"})
+    assert import_of(file, Memory()).created == 1
+    for name in ("catalogue.csv",):
+        with pytest.raises(SourceError, match="no column `id`"):
+            open_pictures(zipped(tmp_path / "b.zip", {name: b"sku,price\n1,2\n", "a.jpg": b"1"}))
+
+
+def test_a_damaged_manifest_is_told_in_one_line(tmp_path: Path) -> None:
+    rows = "".join(f"p{n},{n}.jpg,{n * 7919 % 1000}\n" for n in range(500))
+    file = zipped(tmp_path / "a.zip", {"catalogue.csv": ("id,image,n\n" + rows).encode(), "0.jpg": b"1"})
+    data = bytearray(file.read_bytes())
+    data[300:340] = bytes(40)
+    file.write_bytes(data)
+    with pytest.raises(SourceError) as error:
+        open_pictures(file)
+    assert "\n" not in str(error.value)

@@ -152,3 +152,8 @@ def test_other_files_are_refused_and_the_kinds_named(pics: Path, name: str) -> N
     (pics / name).write_bytes(b"something")
     with pytest.raises(SourceError, match=r"\.zip, .*\.csv.*\.npy"):
         open_pictures(pics / name)
+
+
+def test_bad_rows_are_named_in_their_order(pics: Path) -> None:
+    (pics / "t.csv").write_text("id,image\n" + "".join(f"p{n},gone-{n}.jpg\n" for n in range(12)))
+    assert [row.path for row in import_of(pics / "t.csv", Memory()).bad] == [f"t.csv line {n}" for n in range(2, 14)]

@@ -5,11 +5,9 @@ Nothing in an archive is believed: a path that leads out of it, a link, an encry
 
 from __future__ import annotations
 
-import lzma
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +17,11 @@ from typing import IO
 from service.imports.sources import table
 from service.imports.sources.folder import PICTURE_SUFFIXES, looks_like_picture, source_of
 from service.imports.sources.names import is_system, rivals, root_of
-from service.imports.sources.source import Bad, Pictures, Source, SourceError, Unreadable, too_large
+from service.imports.sources.source import BROKEN, Bad, Pictures, Source, SourceError, Unreadable, too_large
 from service.text import readable
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MANIFEST = "catalogue.csv"
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Entry:
         try:
             with self.open() as file:
                 data = file.read(max_bytes + 1)
-        except _BROKEN as error:
+        except BROKEN as error:
             raise Unreadable(f"cannot be read from the archive: {error}") from None
         if len(data) > max_bytes:
             raise too_large(max_bytes)
@@ -51,7 +48,7 @@ class Entry:
         try:
             with self.open() as file:
                 return file.read(12)
-        except _BROKEN:
+        except BROKEN:
             return b""
 
 
@@ -85,7 +82,7 @@ def open_archive(file: Path, *, prefix: str = "") -> Pictures:
     """
     try:
         archive, listed = _zip(file) if file.suffix.lower() == ".zip" else _tar(file)
-    except _BROKEN as error:
+    except BROKEN as error:
         reason = " ".join(str(error).split())
         raise SourceError(f"{readable(file)} cannot be read as an archive: {reason}") from None
     try:
@@ -102,15 +99,19 @@ def _pictures(file: Path, prefix: str, listed: list[Entry | Bad], close: Callabl
     skipped = len(entries) - len(own)
     if manifest := _manifest(own):
         known = {entry.path: entry.read for entry in own}
-        return table.open_table(
-            manifest.path.rpartition("/")[2],
-            manifest.open,
-            partial(_of_archive, known),
-            prefix=prefix,
-            bad=bad,
-            skipped=skipped,
-            close=close,
-        )
+        try:
+            return table.open_table(
+                manifest.path,
+                manifest.open,
+                partial(_of_archive, known),
+                prefix=prefix,
+                bad=bad,
+                skipped=skipped,
+                close=close,
+            )
+        except table.NotPictures:
+            if manifest.path == MANIFEST:
+                raise  # otherwise a table of something else, beside pictures
     pictures = [entry for entry in own if _is_picture(entry)]
     return ArchivePictures(file, prefix, pictures, bad, len(own) - len(pictures), skipped, close)
 

@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 from index.limits import ID, ID_RULE
 from service.imports.sources.folder import read_file
 from service.imports.sources.rows import Fault, described
-from service.imports.sources.source import Bad, Source, SourceError, Unreadable, too_large
+from service.imports.sources.source import BROKEN, Bad, Source, SourceError, Unreadable, too_large
 from service.strict_json import JsonRefused, loads
 from service.text import encoding_of, readable
 
@@ -30,6 +30,10 @@ LONGEST_FIELD = 2**26  # characters; a picture as a data URI takes a few million
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,15})?")
 
 Resolve = Callable[[str], Callable[[int], bytes]]
+
+
+class NotPictures(SourceError):
+    """A table that lacks a column for ids or pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +143,11 @@ def _rows(name: str, open: Callable[[], IO[bytes]]) -> Iterator[tuple[int, dict[
             yield from _json_rows(text) if name.lower().endswith(".jsonl") else _csv_rows(name, text)
     except UnicodeError:
         raise SourceError(f"{name} is no text in UTF-8, or in UTF-16 with its mark: save it as UTF-8") from None
-    except OSError as error:
-        raise SourceError(f"{name}: {error.strerror or error}") from None
     except csv.Error as error:
         raise SourceError(f"{name} is no CSV ({error})") from None
+    except BROKEN as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise SourceError(f"{name} cannot be read: {reason}") from None
 
 
 def _json_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
@@ -167,7 +172,7 @@ def _csv_rows(name: str, text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str
     header = [title.strip() for title in next(reader, [])]
     for needed in ("id", "image"):
         if needed not in header:
-            raise SourceError(f"{name} has no column `{needed}` (it has {', '.join(header[:8])[:200] or 'none'})")
+            raise NotPictures(f"{name} has no column `{needed}` (it has {', '.join(header[:8])[:200] or 'none'})")
     if len(set(header)) < len(header):
         raise SourceError(f"{name} has two columns of one name: {', '.join(header)[:200]}")
     before = reader.line_num
