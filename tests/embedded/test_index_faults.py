@@ -180,6 +180,7 @@ def test_a_build_that_fails_beside_what_serves(tmp_path: Path) -> None:
     collection = default(catalogue)
     fill(collection, 0, COUNT)
     state = noted(collection, "a bug")
+    assert "searched exactly" in state.note
     settled(collection)
     assert collection.ready and state.kind == "flat"
     answers(collection, range(0, COUNT, 7))

@@ -132,7 +132,7 @@ class Upkeep:
             _log.error(
                 "collection %s: %s failed, it is tried again: %s", current.name, action.value, reason, exc_info=bug
             )
-            self._failed(reason)
+            self._failed(_exactly(reason) if current.state.phase is Phase.EXACT else reason)
         else:
             self._note(action, rows, time.monotonic() - began)
             self._finished()
@@ -161,7 +161,7 @@ class Upkeep:
             except Exception as error:
                 if self._current.state.searched or not self._builder.fits_in_memory():
                     raise
-                note = f"searched exactly, since index files cannot be made: {_reason(error)}"
+                note = _exactly(_reason(error))
                 _log.error("collection %s: %s", self._current.name, note)
                 made = self._builder.exact()
         self._take_over(made, note)
@@ -250,6 +250,10 @@ def _timer(seconds: float, action: Callable[[], None]) -> threading.Timer:
     timer = threading.Timer(seconds, action)
     timer.daemon = True
     return timer
+
+
+def _exactly(reason: str) -> str:
+    return f"searched exactly, since no index can be built: {reason}"
 
 
 def _reason(error: BaseException) -> str:
