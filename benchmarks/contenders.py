@@ -23,7 +23,7 @@ import numpy.typing as npt
 from benchmarks.vectors import DIM, NEAREST, SHARES, Floats, Prepared
 from index.embedded.ann.compressed import MIN_COMPRESSED, CompressedIndex
 from index.embedded.ann.exact import FlatIndex
-from index.embedded.ann.vector_file import VectorFile
+from index.embedded.ann.files.vector_file import VectorFile
 from index.filters import parse_filter
 from index.open import open_catalogue
 

@@ -46,7 +46,7 @@ def restore(
     """
     match engine:
         case "embedded":
-            from index.embedded.store import backup
+            from index.embedded.store.directory import backup
 
             return backup.restore(file, directory, force=force, progress=progress)
 
@@ -55,6 +55,6 @@ def exists(directory: Path, *, engine: Engine = "embedded") -> bool:
     """Whether the directory holds a catalogue, or what is left of one."""
     match engine:
         case "embedded":
-            from index.embedded.store import opening
+            from index.embedded.store.directory import opening
 
             return opening.exists(directory)

@@ -15,7 +15,7 @@ import apsw
 
 from index.embedded.bound import Bound
 from index.embedded.live.live import LiveIndex
-from index.embedded.live.policy import Policy
+from index.embedded.live.upkeep.policy import Policy
 from index.embedded.store import collections
 from index.embedded.store.collections import Head
 from index.embedded.store.records import StoredRecords

@@ -15,7 +15,7 @@ from pyroaring import BitMap
 from index.embedded.filters.fields import Fields
 from index.embedded.filters.sorted import bitmap
 from index.embedded.live.live import LiveIndex
-from index.embedded.live.policy import Policy
+from index.embedded.live.upkeep.policy import Policy
 from index.embedded.store import items
 from index.embedded.store.collections import Head
 from index.embedded.store.rows import Broken

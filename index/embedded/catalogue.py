@@ -15,12 +15,13 @@ import apsw
 from index.embedded.collection import EmbeddedCollection
 from index.embedded.failpoints import Failpoints, NoFailpoints
 from index.embedded.live.live import LiveIndex
-from index.embedded.live.policy import Policy
-from index.embedded.store import backup, collections, database, opening, references, writes
+from index.embedded.live.upkeep.policy import Policy
+from index.embedded.store import collections, database, writes
 from index.embedded.store.collections import Head
+from index.embedded.store.directory import backup, opening, references
+from index.embedded.store.directory.lock import DirectoryLock
+from index.embedded.store.directory.originals import Originals
 from index.embedded.store.encoding import check_name
-from index.embedded.store.lock import DirectoryLock
-from index.embedded.store.originals import Originals
 from index.embedded.store.records import CATALOGUE, StoredRecords
 from index.embedded.store.store import Store
 from index.embedded.store.writer import Writer

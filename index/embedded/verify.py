@@ -14,9 +14,10 @@ from typing import Any
 import apsw
 
 from index.embedded.live.live import LiveIndex
-from index.embedded.store import collections, items, records, references
+from index.embedded.store import collections, items, records
 from index.embedded.store.collections import Head
 from index.embedded.store.database import UNREADABLE
+from index.embedded.store.directory import references
 from index.embedded.store.encoding import checksum
 from index.embedded.store.rows import Broken, Row
 from index.embedded.store.store import Store

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from service.errors import Overloaded
-from service.http.pace import LEAST_SPEED, Pace
+from service.http.connection.pace import LEAST_SPEED, Pace
 from service.metrics import Metrics
 
 # Bytes of all bodies together: a dozen of the largest uploads, or a thousand photographs of a usual size.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp
 
-from service.http import openapi
 from service.http.admission import Admission
-from service.http.document import routed
 from service.http.door import Door, Hosts
 from service.http.middleware import Answers
+from service.http.openapi.committed import routed
+from service.http.openapi.describe import describe
 from service.http.routes import pages
 from service.runtime import Runtime
 
@@ -25,7 +25,7 @@ def create_app(runtime: Runtime, *, admin_token: str | None = None) -> ASGIApp:
     app.state.admin_token = admin_token
 
     root = runtime.settings.root_path
-    app.state.pages = shown = pages.Pages(root, lambda: openapi.describe(app, root=root))
+    app.state.pages = shown = pages.Pages(root, lambda: describe(app, root=root))
     app.mount("/static", shown.web, name="static")
     app.mount("/docs/static", shown.swagger, name="swagger")
 

@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 from index.limits import ID, ID_RULE, NAME, NAME_RULE
 from index.types import Collection
 from service.http.admission import Admission
+from service.http.bodies.reading import known_query
 from service.http.problems import invalid
-from service.http.reading import known_query
 from service.http.schemas.fields import ItemId, Name
 from service.runtime import Runtime
 

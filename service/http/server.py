@@ -17,9 +17,9 @@ import uvicorn
 
 from service import owner
 from service.http.app import create_app
-from service.http.body import remove_incoming
-from service.http.connections import Connections, limit_of_descriptors
-from service.http.protocol import PATIENCE, Connection
+from service.http.bodies.body import remove_incoming
+from service.http.connection.connections import Connections, limit_of_descriptors
+from service.http.connection.protocol import PATIENCE, Connection
 from service.logs import configure_logging
 from service.runtime import Runtime
 from service.settings import Settings, SettingsError

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from index.embedded.ann.compressed import EXACT_ROWS, CompressedIndex
 from index.embedded.ann.effort import Effort
-from index.embedded.ann.vector_file import VectorFile
+from index.embedded.ann.files.vector_file import VectorFile
 from index.errors import CacheUnusable
 
 DIM = 256

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from index.embedded.catalogue import EmbeddedCatalogue
-from index.embedded.live.policy import Policy
+from index.embedded.live.upkeep.policy import Policy
 from tests.harness.catalogues import default, settled, vector
 
 POLICY = Policy(compress_from=24, merge_from=4, save_from=8)

@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from index.embedded.catalogue import EmbeddedCatalogue
-from index.embedded.live.policy import Policy
+from index.embedded.live.upkeep.policy import Policy
 from index.errors import ItemDamaged, ItemNotFound, StoreError
 from index.filters import parse_filter
 from index.open import open_catalogue

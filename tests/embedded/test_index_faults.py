@@ -15,7 +15,7 @@ import pytest
 
 from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.collection import EmbeddedCollection
-from index.embedded.live.policy import Policy
+from index.embedded.live.upkeep.policy import Policy
 from index.errors import IndexNotReady
 from index.filters import parse_filter
 from index.types import IndexState

@@ -18,7 +18,7 @@ import pytest
 
 from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.collection import EmbeddedCollection
-from index.embedded.live.policy import Action, Figures, Policy
+from index.embedded.live.upkeep.policy import Action, Figures, Policy
 from index.embedded.store.encoding import unit_query
 from index.errors import IndexNotReady
 from index.filters import parse_filter

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from index.embedded.ann import measure
 from index.embedded.ann.compressed import CompressedIndex
 from index.embedded.ann.effort import Effort
+from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.ann.recall import Recall, compare, interval, true_scores
 from index.embedded.ann.train import held_out
 from index.embedded.ann.tuning import Tried, Tuning, tune
-from index.embedded.ann.vector_file import VectorFile
 from index.embedded.catalogue import EmbeddedCatalogue
-from index.embedded.live.measured import Measured
-from index.embedded.live.policy import Policy
+from index.embedded.live.upkeep.measured import Measured
+from index.embedded.live.upkeep.policy import Policy
 from index.errors import CacheUnusable
 from index.types import IndexState
 from tests.harness.catalogues import settled

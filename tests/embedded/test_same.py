@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from index.embedded.catalogue import EmbeddedCatalogue
-from index.embedded.live.policy import Policy
+from index.embedded.live.upkeep.policy import Policy
 from index.filters import parse_filter
 from index.types import Collection, Entry, SearchResult
 from tests.harness.catalogues import entry, vector

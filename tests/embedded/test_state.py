@@ -8,8 +8,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from index.embedded.live.policy import Action
 from index.embedded.live.state import IllegalTransition, Phase, State
+from index.embedded.live.upkeep.policy import Action
 from index.errors import CollectionNotFound, IndexNotReady, StoreClosed
 
 BUILD, MERGE, SAVE = Action.BUILD, Action.MERGE, Action.SAVE

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from index.embedded.catalogue import EmbeddedCatalogue
-from index.embedded.live.policy import Policy
+from index.embedded.live.upkeep.policy import Policy
 from index.filters import parse_filter
 from index.open import restore
 from index.types import Entry

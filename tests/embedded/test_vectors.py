@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.embedded.ann.vector_file import VectorFile
-from index.embedded.live.warm import spare_memory
+from index.embedded.ann.files.vector_file import VectorFile
+from index.embedded.live.upkeep.warm import spare_memory
 from index.errors import CacheUnusable
 
 DIM = 64

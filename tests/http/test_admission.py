@@ -10,7 +10,7 @@ import pytest
 
 from service.errors import Overloaded
 from service.http.admission import Admission
-from service.http.pace import LEAST_SPEED, WINDOW, Pace
+from service.http.connection.pace import LEAST_SPEED, WINDOW, Pace
 
 
 class Clock:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.http.coding import MAX_MEMBERS, STEP, Deflated
+from service.http.bodies.coding import MAX_MEMBERS, STEP, Deflated
 from service.http.problems import Problem
 from tests.conftest import StartServer
 from tests.harness.pictures import jpeg

@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from index.errors import FilterError
-from service.http.document import document
+from service.http.openapi.committed import document
 from service.http.schemas.base import FieldsRefused
 from service.http.schemas.collections import CollectionCreate, CollectionPatch
 from service.http.schemas.embeddings import EmbeddingRequest
@@ -51,7 +51,7 @@ def nodes(value: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def test_the_committed_document_is_this_versions() -> None:
-    """Clients are generated from the file; `python -m service.http.document > openapi.json` writes it anew."""
+    """Clients are generated from the file; `python -m service.http.openapi.committed > openapi.json` writes it anew."""
     assert json.loads((ROOT / "openapi.json").read_bytes()) == DOCUMENT
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.http.forms import MAX_FIELD_BYTES, MAX_PARTS, FormReader, parse_form
+from service.http.bodies.forms import MAX_FIELD_BYTES, MAX_PARTS, FormReader, parse_form
 from service.http.problems import Problem
 
 BOUNDARY = "b0undary"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index.embedded.live.policy import Policy
+from index.embedded.live.upkeep.policy import Policy
 from tests.conftest import StartServer
 from tests.harness.serving import Server
 

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.http.body import size_text
+from service.http.bodies.body import size_text
 from tests.conftest import StartServer
 from tests.harness.serving import Server
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.http.head import HEADER_BYTES, HEADER_COUNT, HeadReader, read_head
+from service.http.connection.head import HEADER_BYTES, HEADER_COUNT, HeadReader, read_head
 from service.http.problems import Problem
 from tests.conftest import StartServer
 from tests.harness.pictures import jpeg

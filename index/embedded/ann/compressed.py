@@ -15,14 +15,15 @@ from typing import Any
 import faiss
 import numpy as np
 
-from index.embedded.ann import index_file, train
+from index.embedded.ann import train
 from index.embedded.ann.arrays import Bits, Floats, Keys, Rows
 from index.embedded.ann.effort import Effort, effort_for
+from index.embedded.ann.files import index_file
+from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.ann.lists import Lists, nearest_holding
 from index.embedded.ann.scratch import Scratch, Scratches
 from index.embedded.ann.selection import Alive, Selection, packed, unpacked
 from index.embedded.ann.tuning import Tuning
-from index.embedded.ann.vector_file import VectorFile
 from index.errors import CacheUnusable
 
 MIN_COMPRESSED = 10_000

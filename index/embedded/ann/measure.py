@@ -18,10 +18,10 @@ import numpy as np
 from index.embedded.ann.arrays import Floats, Rows
 from index.embedded.ann.compressed import EXACT_ROWS, CompressedIndex
 from index.embedded.ann.effort import Effort
+from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.ann.recall import NEAREST, Recall, compare, true_scores
 from index.embedded.ann.train import HELD_OUT, held_out, sample
 from index.embedded.ann.tuning import Tried, Tuning, tune
-from index.embedded.ann.vector_file import VectorFile
 
 _BLOCK = 4_096  # rows compared at once
 _SHARE = 0.25  # of exact search's cost that a search may have before finer lists are tried

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 
 from index.embedded.ann.arrays import Floats, Rows
-from index.embedded.ann.vector_file import VectorFile
+from index.embedded.ann.files.vector_file import VectorFile
 
 AXES = 256
 BITS = 1

@@ -1,6 +1,6 @@
 """How a search structure comes into being: resumed from its files and the changes since, or made from the store.
 
-Nothing here is searched yet; `index.embedded.live.upkeep` lets the result take its place. What is made is as the store
+Nothing here is searched yet; `upkeep` lets the result take its place. What is made is as the store
 was when the build began, or later; what was removed since then is in the store's own record, so that no change is lost,
 whatever became of it elsewhere.
 """
@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from index.embedded.ann.id_file import NameFile
-from index.embedded.ann.vector_file import VectorFile
+from index.embedded.ann.files.id_file import NameFile
+from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.failpoints import Failpoints
 from index.embedded.live.generation import Generation
 from index.embedded.live.memory import InMemory
-from index.embedded.live.policy import Policy
 from index.embedded.live.reading import Reading
 from index.embedded.live.structure import Structure
-from index.embedded.live.warm import spare_memory
+from index.embedded.live.upkeep.policy import Policy
+from index.embedded.live.upkeep.warm import spare_memory
 from index.embedded.store.collections import Head
 from index.embedded.store.encoding import stored_type
 from index.embedded.store.vectors import StoredVectors

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Sequence
 
 from index.embedded.live.builder import Made
-from index.embedded.live.policy import Figures
 from index.embedded.live.state import State
 from index.embedded.live.structure import Structure
+from index.embedded.live.upkeep.policy import Figures
 from index.embedded.store.encoding import Stored
 from index.embedded.store.vectors import Keys
 

@@ -20,17 +20,17 @@ from pyroaring import BitMap
 
 from index.embedded.ann import measure
 from index.embedded.ann.compressed import CompressedIndex
-from index.embedded.ann.id_file import NameFile
-from index.embedded.ann.vector_file import VectorFile
+from index.embedded.ann.files.id_file import NameFile
+from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.failpoints import Failpoints
 from index.embedded.filters.fields import Matching
 from index.embedded.filters.sorted import bitmap
-from index.embedded.live.measured import Measured
 from index.embedded.live.memory import InMemory
-from index.embedded.live.policy import Figures
 from index.embedded.live.rwlock import ReadWriteLock
 from index.embedded.live.structure import best, keys_of
-from index.embedded.live.watch import Watch
+from index.embedded.live.upkeep.measured import Measured
+from index.embedded.live.upkeep.policy import Figures
+from index.embedded.live.upkeep.watch import Watch
 from index.embedded.store.encoding import Stored
 from index.embedded.store.vectors import Keys
 from index.errors import CacheUnusable

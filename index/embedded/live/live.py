@@ -20,10 +20,10 @@ from index.embedded.filters.fields import Matching
 from index.embedded.live.builder import Builder
 from index.embedded.live.current import Current
 from index.embedded.live.generation import Generation
-from index.embedded.live.policy import Action, Policy
 from index.embedded.live.state import Phase
 from index.embedded.live.structure import Structure
-from index.embedded.live.upkeep import Upkeep
+from index.embedded.live.upkeep.policy import Action, Policy
+from index.embedded.live.upkeep.upkeep import Upkeep
 from index.embedded.store.collections import Head
 from index.embedded.store.encoding import Stored, stored_type
 from index.embedded.store.vectors import Keys, StoredVectors

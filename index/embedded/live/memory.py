@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from index.embedded.ann.exact import FlatIndex
 from index.embedded.filters.fields import Matching
-from index.embedded.live.policy import Figures
 from index.embedded.live.rwlock import ReadWriteLock
 from index.embedded.live.structure import keys_of
+from index.embedded.live.upkeep.policy import Figures
 from index.embedded.store.encoding import Stored, stored_type
 from index.embedded.store.vectors import Keys
 from index.types import Vector

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
-from index.embedded.live.policy import Action
+from index.embedded.live.upkeep.policy import Action
 from index.errors import CollectionNotFound, IndexNotReady, StoreClosed, StoreError
 
 

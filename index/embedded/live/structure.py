@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from index.embedded.filters.fields import Matching
-from index.embedded.live.policy import Figures
+from index.embedded.live.upkeep.policy import Figures
 from index.embedded.store.encoding import Stored
 from index.embedded.store.vectors import Keys
 from index.types import Vector

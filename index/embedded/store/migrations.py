@@ -8,8 +8,8 @@ from typing import Any
 
 import apsw
 
+from index.embedded.store.directory.references import accept
 from index.embedded.store.encoding import checksum
-from index.embedded.store.references import accept
 from index.embedded.store.rows import seal_stored
 from index.errors import SchemaTooNew, StoreCorrupt
 

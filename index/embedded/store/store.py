@@ -9,9 +9,9 @@ from pathlib import Path
 import apsw
 
 from index.embedded.failpoints import Failpoints
-from index.embedded.store import references
 from index.embedded.store.database import Readers
-from index.embedded.store.originals import Originals
+from index.embedded.store.directory import references
+from index.embedded.store.directory.originals import Originals
 from index.embedded.store.writer import Writer
 from index.errors import StorageError, StoreClosed
 

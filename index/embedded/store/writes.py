@@ -16,6 +16,7 @@ import numpy as np
 
 from index.embedded.store.collections import KEY_BITS, KEY_MASK, Head, current, finish, vid_of
 from index.embedded.store.database import UNREADABLE
+from index.embedded.store.directory.references import release
 from index.embedded.store.encoding import (
     Stored,
     check_id,
@@ -25,7 +26,6 @@ from index.embedded.store.encoding import (
     unit,
 )
 from index.embedded.store.items import in_id_order, keys_by_id, rows_by_id, rows_by_key
-from index.embedded.store.references import release
 from index.embedded.store.rows import Broken, Row, seal
 from index.types import Entry, Item, Media, Metadata, Vector, Written
 

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Request, Response
 from index.errors import StoreError
 from models.errors import ArtefactError
 from service import upkeep
-from service.http.body import incoming, media_type, to_file
+from service.http.bodies.body import incoming, media_type, to_file
+from service.http.bodies.reading import read_json
 from service.http.problems import Problem, problem_of
-from service.http.reading import read_json
 from service.http.routing import Direct, Loaded
 from service.http.schemas.base import Request as Strict
 from service.imports.catalogue_target import known, under

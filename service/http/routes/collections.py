@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from index.errors import CollectionNotFound
 from index.types import CollectionInfo
 from service.http.answers import answered
-from service.http.openapi import created, json_body, query_string, refusals
-from service.http.reading import query_fields, read_json, read_optional_json
+from service.http.bodies.reading import query_fields, read_json, read_optional_json
+from service.http.openapi.describe import created, json_body, query_string, refusals
 from service.http.routing import CollectionName, Direct, Loaded, Named
 from service.http.schemas.collections import Collection, CollectionCreate, CollectionPage, CollectionPatch
 from service.http.schemas.pages import PageFields

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request, Response
 from service.embedding.pipeline import Embedded
 from service.errors import InvalidRequest
 from service.http.answers import answered
+from service.http.bodies.reading import read_json
 from service.http.middleware import while_connected
-from service.http.openapi import json_body, refusals
-from service.http.reading import read_json
+from service.http.openapi.describe import json_body, refusals
 from service.http.routing import Admitted, Direct, Loaded, deadline
 from service.http.schemas.embeddings import EmbeddedPicture, EmbeddingList, EmbeddingRequest, Model, ModelList, Usage
 from service.search.query import decode_base64

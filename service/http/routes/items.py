@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.http.answers import answered
+from service.http.bodies.reading import query_fields, read_form, read_json
 from service.http.middleware import while_connected
-from service.http.openapi import created, form_body, json_body, query_string, refusals
-from service.http.reading import query_fields, read_form, read_json
+from service.http.openapi.describe import created, form_body, json_body, query_string, refusals
 from service.http.routing import Admitted, Direct, ItemPath, Loaded, Named, deadline
 from service.http.schemas.items import (
     DeleteByIds,

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 from index.types import Collection
 from service.errors import UrlRefused
 from service.http.answers import answered
+from service.http.bodies.reading import query_fields, read_json, read_raw, read_upload
 from service.http.middleware import while_connected
-from service.http.openapi import form_body, json_body, query_string, raw_body, refusals
+from service.http.openapi.describe import form_body, json_body, query_string, raw_body, refusals
 from service.http.problems import problem_of
-from service.http.reading import query_fields, read_json, read_raw, read_upload
 from service.http.routing import Admitted, Direct, ItemPath, Loaded, Named, deadline
 from service.http.schemas.problems import ProblemDetails
 from service.http.schemas.queries import (

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Response
 from models.pictures.limits import Limits
 from service.embedding.loaded import LoadedModel, on_cpu
 from service.http.answers import answered
-from service.http.openapi import refusals
+from service.http.openapi.describe import refusals
 from service.http.routing import Direct, Loaded
 from service.http.schemas import system as schemas
 from service.metrics import CONTENT_TYPE

@@ -14,14 +14,14 @@ import time
 from collections.abc import Callable
 
 from index.embedded.failpoints import Failpoints
-from index.embedded.live import warm
 from index.embedded.live.builder import Builder, BuildStopped, Made
 from index.embedded.live.current import Current
 from index.embedded.live.generation import Generation
-from index.embedded.live.policy import Action, Policy
 from index.embedded.live.reading import Reading
 from index.embedded.live.state import Phase
-from index.embedded.live.worker import Worker
+from index.embedded.live.upkeep import warm
+from index.embedded.live.upkeep.policy import Action, Policy
+from index.embedded.live.upkeep.worker import Worker
 from index.embedded.store.vectors import StoredVectors
 from index.errors import CacheUnusable, CollectionNotFound, StoreClosed, StoreCorrupt, StoreError
 from index.types import Spent, Work

@@ -15,11 +15,11 @@ from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from service.http.connections import Connections
-from service.http.exchange import PIECE, Exchange, refusal
-from service.http.head import Head, HeadReader, malformed
+from service.http.connection.connections import Connections
+from service.http.connection.exchange import PIECE, Exchange, refusal
+from service.http.connection.head import Head, HeadReader, malformed
+from service.http.connection.taking import Taking
 from service.http.problems import Problem
-from service.http.taking import Taking
 
 # Bytes of an answer from which on the memory of all answers is looked at.
 LARGE = 2**20

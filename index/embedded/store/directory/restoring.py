@@ -17,8 +17,8 @@ from pathlib import Path
 import apsw
 
 from index.embedded.store import database
-from index.embedded.store.originals import NAME as ORIGINALS
-from index.embedded.store.originals import sync_directory
+from index.embedded.store.directory.originals import NAME as ORIGINALS
+from index.embedded.store.directory.originals import sync_directory
 
 _OPEN, _DECIDED = "restore-", "restored-"
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index.embedded.ann.arrays import Keys, Rows
-from index.embedded.ann.files import map_array, open_plain, write_at
+from index.embedded.ann.files.plain import map_array, open_plain, write_at
 from index.errors import CacheUnusable
 
 _RECORD = np.dtype([("check", "<u4"), ("id", "S128")])

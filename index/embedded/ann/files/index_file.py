@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 
 from index.embedded.ann.arrays import Bits
-from index.embedded.ann.files import open_plain
+from index.embedded.ann.files.plain import open_plain
 from index.errors import CacheUnusable
 
 _faiss: Any = faiss  # its stubs lack the callbacks

@@ -15,9 +15,9 @@ from typing import IO
 from starlette.requests import ClientDisconnect, Request
 
 from service.http.admission import Room
-from service.http.coding import decoder_of
-from service.http.forms import FormReader
-from service.http.pace import Pace
+from service.http.bodies.coding import decoder_of
+from service.http.bodies.forms import FormReader
+from service.http.connection.pace import Pace
 from service.http.problems import Problem
 
 # 32 vectors of 2048 dimensions are 65,536 numbers; a million tiny values would hold the event loop for seconds.

@@ -13,7 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from service.http import examples
+from service.http.openapi import examples
 from service.http.problems import MEDIA_TYPE
 from service.http.schemas import collections, embeddings, items, problems, queries, search
 from service.http.schemas.problems import KINDS

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import apsw
 
-from index.embedded.store import backup, database, references, restoring
+from index.embedded.store import database
+from index.embedded.store.directory import backup, references, restoring
+from index.embedded.store.directory.originals import NAME as ORIGINALS
+from index.embedded.store.directory.originals import stored
 from index.embedded.store.migrations import STRAYS, migrate
-from index.embedded.store.originals import NAME as ORIGINALS
-from index.embedded.store.originals import stored
 from index.embedded.store.store import Store
 from index.errors import StoreCorrupt
 from index.types import Unclaimed

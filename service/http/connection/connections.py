@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from service.metrics import Metrics
 
 if TYPE_CHECKING:
-    from service.http.protocol import Connection
+    from service.http.connection.protocol import Connection
 
 # File descriptors kept for everything that is no connection: database, index files, originals, decoders.
 RESERVED = 256

@@ -14,10 +14,10 @@ import numpy as np
 from index.embedded.ann import measure
 from index.embedded.ann.compressed import CompressedIndex
 from index.embedded.ann.effort import Effort
+from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.ann.recall import NEAREST
-from index.embedded.ann.vector_file import VectorFile
-from index.embedded.live.measured import Measured
 from index.embedded.live.rwlock import ReadWriteLock
+from index.embedded.live.upkeep.measured import Measured
 from index.types import Vector
 
 _CHECK_FROM, _CHECK_SHARE = 2_048, 0.05  # merged rows after which it is looked whether searches still find enough

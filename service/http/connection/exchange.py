@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import h11
 from starlette.types import ASGIApp, Message, Scope
 
-from service.http.head import Head
+from service.http.connection.head import Head
 from service.http.problems import Problem
 
 if TYPE_CHECKING:
-    from service.http.protocol import Connection
+    from service.http.connection.protocol import Connection
 
 log = logging.getLogger("lookalike.http")
 

@@ -10,8 +10,8 @@ from fastapi import Request
 from starlette.datastructures import QueryParams
 
 from service.http.admission import Room
-from service.http.body import MAX_JSON_VALUES, media_type, read_body
-from service.http.forms import parse_form
+from service.http.bodies.body import MAX_JSON_VALUES, media_type, read_body
+from service.http.bodies.forms import parse_form
 from service.http.problems import Problem, invalid
 from service.http.schemas.base import Texts
 from service.strict_json import JsonRefused, loads

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from index.embedded.ann.arrays import Half, Keys, Rows
-from index.embedded.ann.files import map_array, open_plain, write_at
-from index.embedded.ann.vector_format import PAGE, checksum, pack_header
+from index.embedded.ann.files.plain import map_array, open_plain, write_at
+from index.embedded.ann.files.vector_format import PAGE, checksum, pack_header
 
 _MIN_CAPACITY = 1024
 

@@ -2,7 +2,7 @@
 
 Its files grow sparsely in large steps, so that readers are remapped rarely; `close` cuts the unused rest off. The
 header says how many rows are known to be on disk: the ones behind that mark are verified on opening, and what a crash
-tore is cut off. The layout is told in `index.embedded.ann.vector_format`.
+tore is cut off. The layout is told in `index.embedded.ann.files.vector_format`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from index.embedded.ann.arrays import Floats, Half, Keys, Rows
 from index.embedded.ann.cosine import cosines
-from index.embedded.ann.files import open_plain
-from index.embedded.ann.mapped_rows import MappedRows
-from index.embedded.ann.vector_format import MAX_FINGERPRINT, PAGE, pack_header, unpack_header
+from index.embedded.ann.files.mapped_rows import MappedRows
+from index.embedded.ann.files.plain import open_plain
+from index.embedded.ann.files.vector_format import MAX_FINGERPRINT, PAGE, pack_header, unpack_header
 from index.errors import CacheUnusable
 
 _BLOCK = 1024  # rows verified at once

@@ -24,11 +24,12 @@ from typing import IO
 import apsw
 import orjson
 
-from index.embedded.store import database, references, restoring
-from index.embedded.store.lock import DirectoryLock
+from index.embedded.store import database
+from index.embedded.store.directory import references, restoring
+from index.embedded.store.directory.lock import DirectoryLock
+from index.embedded.store.directory.originals import NAME as ORIGINALS
+from index.embedded.store.directory.originals import Originals, stored, sync_directory
 from index.embedded.store.migrations import APPLICATION_ID, VERSION, migrate
-from index.embedded.store.originals import NAME as ORIGINALS
-from index.embedded.store.originals import Originals, stored, sync_directory
 from index.errors import SnapshotExists, StoreCorrupt
 from index.types import Progress, Snapshot
 

@@ -6,7 +6,7 @@ import fcntl
 import sys
 import termios
 
-from service.http.pace import Pace
+from service.http.connection.pace import Pace
 
 
 class Taking:

@@ -12,7 +12,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from index.embedded.ann.files import open_plain
+from index.embedded.ann.files.plain import open_plain
 from index.embedded.ann.recall import Recall
 from index.embedded.ann.tuning import Tried, Tuning
 from index.errors import CacheUnusable

@@ -1,4 +1,4 @@
-"""The OpenAPI document of this version; `python -m service.http.document > openapi.json` commits it."""
+"""The OpenAPI document of this version; `python -m service.http.openapi.committed > openapi.json` commits it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 
-from service.http import openapi
+from service.http.openapi.describe import describe
 from service.http.routes import admin, collections, embeddings, items, pages, search, system
 
 
@@ -32,7 +32,7 @@ def routed() -> FastAPI:
 
 def document() -> dict[str, Any]:
     """The document of a service that no proxy shows under a path."""
-    return openapi.describe(routed())
+    return describe(routed())
 
 
 if __name__ == "__main__":
