@@ -14,7 +14,8 @@ from tests.conftest import StartServer, absent
 from tests.harness.pictures import jpeg
 from tests.harness.serving import ROOT
 
-pytestmark = pytest.mark.slow
+# Its 5,000 requests take a minute on two idle cores.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 HERE = Path(__file__).parent
 LEAST = 3000
@@ -37,7 +38,7 @@ def test_no_request_that_the_document_gives_rise_to_is_answered_otherwise(server
         env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.http.schemathesis_hooks", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=840,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
