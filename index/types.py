@@ -373,9 +373,10 @@ class Collection(Protocol):
         """RFC 7396 merge patch. Raises ItemNotFound."""
         ...
 
-    def replace_metadata(self, id: str, metadata: Metadata, *, sha256: str) -> Item:
+    def replace_metadata(self, id: str, metadata: Metadata, *, sha256: str, keep: bool = False) -> Item:
         """Replaces the metadata of an item that still has the upload with this sha256, in one step.
 
+        keep: keys that only the item has stay, as they are at that moment.
         Raises ItemNotFound where there is no such item, or it has another picture now.
         """
         ...

@@ -91,14 +91,14 @@ class Writing(Binding):
         encode_metadata(patch)
         return self._rewrite(id, lambda item: encode_metadata(merge_patch(item.metadata, patch)))
 
-    def replace_metadata(self, id: str, metadata: Metadata, *, sha256: str) -> Item:
+    def replace_metadata(self, id: str, metadata: Metadata, *, sha256: str, keep: bool = False) -> Item:
         """As `Collection.replace_metadata`. Raises InvalidMetadata."""
         encoded = encode_metadata(metadata)
 
         def replaced(item: Item) -> tuple[Metadata, str]:
             if item.media is None or item.media.sha256 != sha256:
                 raise ItemNotFound(f"item {id!r} in collection {self._name!r} has another picture now")
-            return encoded
+            return encode_metadata({**item.metadata, **metadata}) if keep else encoded
 
         return self._rewrite(id, replaced)
 

@@ -68,7 +68,9 @@ class CatalogueTarget:
 
     async def describe(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
         try:
-            await self._threads.write(self._collection.replace_metadata, id, metadata, sha256=sha256)
+            # What was added to the item since it was looked at stays.
+            write = self._collection.replace_metadata
+            await self._threads.write(write, id, metadata, sha256=sha256, keep=True)
         except ItemNotFound as error:
             raise ItemGone(str(error)) from None
 

@@ -419,6 +419,9 @@ def test_replace_metadata(collection: EmbeddedCollection) -> None:
     sha256 = collection.get("a").media.sha256  # type: ignore[union-attr]
     assert collection.replace_metadata("a", {"m": 2}, sha256=sha256).metadata == {"m": 2}
     assert collection.count(parse_filter({"must": [{"key": "m", "match": 2}]})) == 1
+    collection.merge_metadata("a", {"added": True})
+    kept = collection.replace_metadata("a", {"m": 5}, sha256=sha256, keep=True)
+    assert kept.metadata == collection.get("a").metadata == {"m": 5, "added": True}
     put(collection, entry("a", 1, b"y", m=3))
     for id in ("a", "none"):
         with pytest.raises(ItemNotFound):
