@@ -1,12 +1,14 @@
 """A process that decodes pictures for the service, and nothing else: it may crash, hang or run out of memory.
 
-It is started with a clean interpreter, so it holds neither the data directory's lock nor the listening socket. Bytes
-come in and pixels go out through one shared mapping; the socket carries only small headers (see `decoder_process`).
+It is started with a clean interpreter, so it holds neither the data directory's lock nor the listening socket, and it
+is confined before it sees a picture. Bytes come in and pixels go out through one shared mapping; the socket carries
+only small headers (see `decoder_process`), the first of which says what confinement the kernel lacks.
 """
 
 from __future__ import annotations
 
 import ctypes
+import io
 import math
 import mmap
 import resource
@@ -14,13 +16,17 @@ import signal
 import socket
 import sys
 import warnings
+from importlib import import_module
+from importlib.util import find_spec
 
 import orjson
+from PIL import Image, ImageCms
 
 from models.errors import ImageError
 from models.pictures import image
 from models.pictures.limits import Limits
 from models.preprocessing import Preprocessing
+from service.embedding.confinement import confine
 
 # 64 million pixels in RGBA are 256 MB, and Pillow may hold two copies beside the interpreter's own mappings.
 ADDRESS_SPACE = 3 * 2**30
@@ -40,13 +46,25 @@ def main() -> None:
         signal.signal(each, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # what a picture makes Pillow say is no business of the log
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limits = Limits(max_pixels=max_pixels)
     with socket.socket(fileno=socket_fd) as channel, mmap.mmap(memory_fd, 0) as memory:
-        channel.sendall(b"{}")
+        warm_up()
+        channel.sendall(orjson.dumps(confine()))
         while header := channel.recv(65536):
             allow(cpu_seconds)
             channel.sendall(orjson.dumps(answer(orjson.loads(header), memory, limits)))
+
+
+def warm_up() -> None:
+    """Loads what Pillow loads only when a picture needs it; once confined, it could not."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for kind in ("JPEG", "PNG", "WEBP"):
+        made = io.BytesIO()
+        Image.new("RGB", (16, 16)).save(made, kind, icc_profile=srgb)
+        image.decode(made.getvalue(), thumbnail=True)
+    if find_spec("pillow_heif") is not None:
+        Image.init()
+        import_module("pillow_heif")
 
 
 def allow(seconds: int) -> None:

@@ -40,6 +40,7 @@ class DecoderPool:
     ) -> None:
         self.size = workers
         self.restarts = 0
+        self.lacking: list[str] = []  # what the kernel does not have to confine a worker
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._seconds = seconds
@@ -60,7 +61,12 @@ class DecoderPool:
     async def start(self) -> None:
         """Starts all workers side by side and waits for them."""
         fresh = [self._spawn() for _ in range(self.size)]
-        await asyncio.gather(*(worker.ready() for worker in fresh))
+        lacking = await asyncio.gather(*(worker.ready() for worker in fresh))
+        self.lacking = lacking[0]
+        if self.lacking:
+            log.warning(
+                "decoding processes are not confined as they could be: no %s here", " and no ".join(self.lacking)
+            )
         for worker in fresh:
             self._idle.put_nowait(worker)
 

@@ -29,6 +29,9 @@ from models.preprocessing import Preprocessing
 # The pixels of any Preprocessing (3 bytes each) and a thumbnail always fit, whatever the upload's size.
 SMALLEST_MAPPING = 4 * 2**20
 START_SECONDS = 60.0
+# What an interpreter may need to find its libraries; nothing else of our environment is a decoder's business.
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL")
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 ERRORS: dict[str, type[errors.ImageError]] = {
     each.__name__: each for each in (errors.UnsupportedImage, errors.UndecodableImage, errors.ImageTooLarge)
@@ -76,18 +79,21 @@ class Worker:
                 ],
                 pass_fds=(theirs.fileno(), file.fileno()),
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                env={name: os.environ[name] for name in PASSED_ON if name in os.environ} | ONE_THREAD,
             )
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    async def ready(self) -> None:
-        """Waits until the process has imported what it needs."""
+    async def ready(self) -> list[str]:
+        """Waits until the process has imported what it needs. Returns what the kernel lacks to confine it."""
         async with asyncio.timeout(START_SECONDS):
-            if not await asyncio.get_running_loop().sock_recv(self._channel, 16):
-                raise WorkerDied("the decoding process ended while it started")
+            said = await asyncio.get_running_loop().sock_recv(self._channel, 65536)
+        if not said:
+            raise WorkerDied("the decoding process ended while it started")
+        lacking: list[str] = orjson.loads(said)
+        return lacking
 
     async def decode(
         self,
