@@ -1,4 +1,4 @@
-"""What everything above an engine speaks: items and answers as frozen values, and the Protocols of an engine.
+"""The Protocols of an engine: what everything above it calls.
 
 An engine keeps a `Catalogue` of named `Collection`s. Calls block and are safe from any thread; a write returns when it
 is on disk, and every later call sees it.
@@ -6,239 +6,20 @@ is on disk, and every later call sees it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Literal, Protocol
 
 from index.filters import Filter
+from index.info import CollectionInfo
+from index.items import Entry, Imported, Item, Metadata, Nearest, Page, SearchResult, Vector, Written
+from index.records import Records
 
-Vector = npt.NDArray[np.float32]
-Metadata = Mapping[str, Any]
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 # What opening does where originals are kept that no item refers to: it refuses, opens all the same, or also makes a
 # lost database anew, so that items can be made of them.
 Unclaimed = Literal["refuse", "report", "adopt"]
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """What is remembered of an uploaded file. `index` never looks inside the bytes.
-
-    width, height: pixels of the upright picture; format: "jpeg", "png", …; bytes: size of the upload; sha256:
-    lower-case hex.
-    """
-
-    width: int
-    height: int
-    format: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One entry of a collection. `media` is None for an item imported as a ready vector. Times are UTC seconds."""
-
-    id: str
-    metadata: Metadata
-    media: Media | None
-    created_at: float
-    updated_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a caller hands to `Collection.upsert`.
-
-    vector: float32 (dim,), finite and not zero; it is normalised to unit length on the way in.
-    original: the uploaded bytes, kept by sha256 where the catalogue keeps originals; needs `media`. created_at: UTC
-    seconds, of an item that is new here and older elsewhere; None is now.
-    """
-
-    id: str
-    vector: Vector
-    metadata: Metadata = field(default_factory=dict)
-    media: Media | None = None
-    thumbnail: bytes | None = None
-    original: bytes | None = None
-    created_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """One upsert's outcome:
-
-    `created` a new id; `changed` False when item, vector and metadata already stood like this.
-    """
-
-    item: Item
-    created: bool
-    changed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What a bulk import did, in numbers of items."""
-
-    created: int
-    replaced: int
-    unchanged: int
-
-    def __add__(self, other: Imported) -> Imported:
-        return Imported(self.created + other.created, self.replaced + other.replaced, self.unchanged + other.unchanged)
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """One search result. score: cosine in -1…1. group: the `group_by` value, None without grouping.
-
-    same: the item was stored from the very bytes that are searched with; its score is exactly 1.
-    """
-
-    item: Item
-    score: float
-    group: str | int | float | bool | None = None
-    same: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """matches: best first, `offset` and `limit` applied, all with score >= min_score.
-
-    best_score: the nearest item's score over the filtered set, exclusions left out, whatever `min_score` and `offset`;
-    None where there is nothing to search. filtered_count: items that pass the filter (all, without one). same: of
-    these, exclusions left out, the ones stored from the bytes that are searched with. groupable: False where nothing
-    was found because none of them has one value under the key that `group_by` names.
-    """
-
-    matches: list[Match]
-    best_score: float | None
-    filtered_count: int
-    same: int = 0
-    groupable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A slice of a collection in id order. next_cursor: opaque, None at the end; large items make fewer a page."""
-
-    items: list[Item]
-    next_cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Nearest:
-    """One query's neighbours without their metadata: ids and scores float32 (m,) in -1…1, best first."""
-
-    ids: list[str]
-    scores: Vector
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A finished piece of an index's upkeep. rows: vectors it covered; finished_at: UTC seconds."""
-
-    action: str
-    rows: int
-    seconds: float
-    finished_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What one kind of an index's upkeep has cost since the start."""
-
-    runs: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """Share of the true ten nearest that searches find, measured on a sample of the collection's own vectors.
-
-    value: as measured; low, high: its 95 % interval; queries: how many were asked; measured_at: UTC seconds.
-    """
-
-    value: float
-    low: float
-    high: float
-    queries: int
-    measured_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How hard a search for ten looks: into `lists` to `most_lists` of the lists, re-scoring `depth` vectors.
-
-    exact: instead, every vector is compared.
-    """
-
-    lists: int
-    most_lists: int
-    depth: int
-    exact: bool
-
-
-@dataclass(frozen=True, slots=True)
-class IndexState:
-    """A search index, in numbers of vectors, bytes and shares 0…1; what an engine does not count is 0.
-
-    kind: the structure's name. vectors: may be found; indexed: in the compressed part, removed ones included; tail:
-    newer, searched exactly; dead: removed but still taking room; trained: there when the compressed part was trained;
-    agreement: share of a far harder search's answers that an ordinary one finds; recall: what was measured, None before
-    and where the search is exact anyway; effort: chosen by that; damaged: items whose stored vector is
-    damaged, left out until they are written anew. action: the work under way (`build`, `merge`, `save`), None when
-    idle; progress: of that build; last: the work finished last; work: by action. note: what went wrong, and what is
-    done about it; empty when all is well.
-    """
-
-    kind: str
-    note: str = ""
-    vectors: int = 0
-    damaged: int = 0
-    indexed: int = 0
-    tail: int = 0
-    dead: int = 0
-    trained: int = 0
-    agreement: float = 1.0
-    recall: Recall | None = None
-    effort: Effort | None = None
-    memory_bytes: int = 0
-    filter_bytes: int = 0
-    file_bytes: int = 0
-    action: str | None = None
-    progress: float = 0.0
-    last: Work | None = None
-    work: Mapping[str, Spent] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionInfo:
-    """A collection as of one moment.
-
-    bytes: on disk, roughly. created_at: UTC seconds. score_threshold: set by hand, else None. indexing: a build or
-    merge of the index is under way, or a rebuild is needed.
-    """
-
-    name: str
-    count: int
-    model: str
-    fingerprint: str
-    dim: int
-    score_threshold: float | None
-    indexing: bool
-    bytes: int
-    created_at: float
-    index: IndexState
-
-    @property
-    def index_kind(self) -> str:
-        """The search structure's name."""
-        return self.index.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,55 +45,6 @@ class Finding:
 
     subject: str
     problem: str
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A small JSON document. version: of this value; no later value of any record has the same.
-
-    updated_at: UTC seconds.
-    """
-
-    kind: str
-    name: str
-    value: Metadata
-    version: int
-    updated_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class RecordPage:
-    """Records of one kind in the order of their names. next_cursor: opaque, None at the end."""
-
-    records: list[Record]
-    next_cursor: str | None
-
-
-class Records(Protocol):
-    """Small versioned documents by kind and name, as durable as items; snapshots carry them.
-
-    For state that is no item: thresholds, jobs, keys. A kind and a name are 1 to 200 characters; a value is a JSON
-    object of at most `MAX_RECORD` bytes. Raises InvalidRecord for others.
-    """
-
-    def get(self, kind: str, name: str) -> Record:
-        """Raises RecordNotFound."""
-        ...
-
-    def put(self, kind: str, name: str, value: Metadata, *, expected: int | None = None) -> Record:
-        """Creates or replaces. expected: the version that must be there, 0 for none yet, None for whichever.
-
-        Raises RecordConflict where another is there; then nothing was changed.
-        """
-        ...
-
-    def delete(self, kind: str, name: str, *, expected: int | None = None) -> None:
-        """Raises RecordNotFound, and RecordConflict where `expected` is given and another version is there."""
-        ...
-
-    def list(self, kind: str, *, prefix: str = "", limit: int = 100, cursor: str | None = None) -> RecordPage:
-        """Those whose name starts with `prefix`. Raises InvalidCursor."""
-        ...
 
 
 class Collection(Protocol):

@@ -26,7 +26,7 @@ from index.errors import (
     StoreCorrupt,
 )
 from index.filters import is_number
-from index.types import CollectionInfo
+from index.info import CollectionInfo
 
 _THRESHOLD = ("threshold", "manual")  # kind and name of the record
 _PAUSE = 0.05  # seconds between slices of a check beside the serving

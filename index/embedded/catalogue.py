@@ -27,7 +27,8 @@ from index.embedded.store.store import Store
 from index.embedded.store.writer import Writer
 from index.embedded.verify import verify
 from index.errors import CollectionNotFound, InvalidId, StoreClosed
-from index.types import CollectionInfo, Finding, Progress, Snapshot, Unclaimed
+from index.info import CollectionInfo
+from index.types import Finding, Progress, Snapshot, Unclaimed
 
 _log = logging.getLogger("lookalike.index")
 _PURGE = 1_000  # items per transaction when a dropped collection is taken apart behind the scenes

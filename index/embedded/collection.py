@@ -34,7 +34,7 @@ from index.errors import (
     StoreCorrupt,
 )
 from index.filters import Filter
-from index.types import Item, Nearest, Page, SearchResult, Vector
+from index.items import Item, Nearest, Page, SearchResult, Vector
 
 T = TypeVar("T")
 _TRIES = 4  # searches beside writes, before one is put between them

@@ -32,7 +32,7 @@ from index.errors import (
     StoreCorrupt,
 )
 from index.filters import Filter
-from index.types import Entry, Imported, Item, Metadata, Vector, Written
+from index.items import Entry, Imported, Item, Metadata, Vector, Written
 
 T = TypeVar("T")
 _BATCH = 4_096  # vectors per transaction of a bulk import

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from index.types import Media
+from index.items import Media
 from service.embedding.batcher import After, Batcher
 from service.embedding.cache import LeastRecent, SingleFlight
 from service.embedding.decoder import DecoderPool

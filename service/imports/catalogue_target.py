@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from index.errors import ItemNotFound
 from index.filters import parse_filter
-from index.types import Collection, Entry
+from index.items import Entry
+from index.types import Collection
 from models.errors import EmbeddingInvalid, ImageError
 from service.embedding.loaded import LoadedModel
 from service.embedding.pipeline import Pipeline

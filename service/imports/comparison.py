@@ -11,7 +11,8 @@ import numpy as np
 
 from index.errors import ItemNotFound
 from index.filters import Filter, Match, token, values_at
-from index.types import Collection, Item
+from index.items import Item
+from index.types import Collection
 
 # Stored items searched with to compare the two, and how many of their neighbours are looked at.
 QUERIES = 200

@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 
 from index.errors import ItemNotFound
+from index.items import Entry, Written
 from index.limits import MAX_METADATA
-from index.types import Collection, Entry, Written
+from index.types import Collection
 from service import strict_json
 from service.embedding.pipeline import Pipeline, digest
 from service.errors import InvalidRequest

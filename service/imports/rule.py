@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from index.types import Item
+from index.items import Item
 
 
 @dataclass(frozen=True, slots=True)

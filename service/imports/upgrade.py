@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from index.errors import CollectionNotFound, ItemNotFound, RecordNotFound, StoreCorrupt
-from index.types import Catalogue, Collection, Entry, Item
+from index.items import Entry, Item
+from index.types import Catalogue, Collection
 from models.errors import EmbeddingInvalid, ImageError
 from service.embedding.loaded import LoadedModel, Model, built_model
 from service.embedding.pipeline import Pipeline

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from index.errors import RecordNotFound, StoreError
-from index.types import Records
+from index.records import Records
 from models.build.fetch import fetch_npm
 from models.errors import ModelsError, WeightsCorrupt
 from service.errors import ServiceError

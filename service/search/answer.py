@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from index.types import Match, SearchResult
+from index.items import Match, SearchResult
 from service.search.thresholds import Threshold
 
 NO_MATCH = "no similar images"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from index.types import Collection, SearchResult
+from index.items import SearchResult
+from index.types import Collection
 from service.embedding.pipeline import WHOLE, Crop, Embedded, Pipeline, digest
 from service.metrics import Metrics, Stopwatch
 from service.search.answer import Answer, Took, answer_of

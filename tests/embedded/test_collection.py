@@ -23,7 +23,7 @@ from index.errors import (
     StoreClosed,
 )
 from index.filters import parse_filter
-from index.types import Entry
+from index.items import Entry
 from tests.harness.catalogues import DIM, MODEL, default, entry, originals, put, vector
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from index.errors import CollectionNotFound, ItemNotFound, ModelMismatch, RecordConflict, RecordNotFound
 from index.filters import parse_filter
-from index.types import Catalogue, Collection, Entry
+from index.items import Entry
+from index.types import Catalogue, Collection
 from tests.harness.catalogues import DIM, ENGINES, MODEL, vector
 
 COUNT = 60

@@ -18,7 +18,7 @@ from index.embedded.collection import EmbeddedCollection
 from index.embedded.live.upkeep.policy import Policy
 from index.errors import IndexNotReady
 from index.filters import parse_filter
-from index.types import IndexState
+from index.info import IndexState
 from tests.harness.catalogues import MODEL, default, entry, put, settled, vector
 from tests.harness.failpoints import Doing, raising
 

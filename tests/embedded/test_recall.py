@@ -24,7 +24,7 @@ from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.live.upkeep.measured import Measured
 from index.embedded.live.upkeep.policy import Policy
 from index.errors import CacheUnusable
-from index.types import IndexState
+from index.info import IndexState
 from tests.harness.catalogues import settled
 
 Floats = npt.NDArray[np.float32]

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from index.errors import CollectionNotFound, InvalidId, ModelMismatch
+from index.items import Entry
 from index.open import open_catalogue
-from index.types import Catalogue, Collection, Entry
+from index.types import Catalogue, Collection
 from tests.harness.catalogues import DIM, MODEL, Model, entry, vector
 
 NEWER = Model(model="newer", fingerprint="newer-1", dim=DIM // 2)

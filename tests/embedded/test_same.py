@@ -14,7 +14,8 @@ import pytest
 from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.live.upkeep.policy import Policy
 from index.filters import parse_filter
-from index.types import Collection, Entry, SearchResult
+from index.items import Entry, SearchResult
+from index.types import Collection
 from tests.harness.catalogues import entry, vector
 
 DIM = 256  # stored in half precision, as a real model is

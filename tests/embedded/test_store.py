@@ -17,7 +17,7 @@ import pytest
 from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.failpoints import Failpoints
 from index.errors import DirectoryLocked, ItemDamaged, SchemaTooNew, StorageFull, StoreCorrupt
-from index.types import Entry
+from index.items import Entry
 from tests.harness.catalogues import MODEL, default, entry, originals, put, vector
 
 _WRITER = """

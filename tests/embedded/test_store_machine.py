@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.live.upkeep.policy import Policy
 from index.filters import parse_filter
+from index.items import Entry
 from index.open import restore
-from index.types import Entry
 from tests.harness.catalogues import MODEL, default, settled, vector
 from tests.harness.failpoints import Doing, raising
 

@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from index.embedded.catalogue import EmbeddedCatalogue
 from index.embedded.collection import EmbeddedCollection
+from index.info import IndexState
+from index.items import Entry, Media
 from index.open import open_catalogue
-from index.types import Catalogue, Entry, IndexState, Media
+from index.types import Catalogue
 
 # Every engine, by name, as a function that opens a directory: what `tests/embedded/test_engines.py` runs through.
 ENGINES: dict[str, Callable[[Path], Catalogue]] = {"embedded": open_catalogue}

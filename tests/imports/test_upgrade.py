@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from index.errors import CollectionNotFound
+from index.items import Entry
 from index.open import open_catalogue
-from index.types import Collection, Entry
+from index.types import Collection
 from service.embedding.loaded import Model, built_model
 from service.embedding.pipeline import digest
 from service.imports.comparison import compare

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from index.items import Entry
 from index.limits import ID_PATTERN
 from index.open import open_catalogue
-from index.types import Catalogue, Entry
+from index.types import Catalogue
 from models.build.fetch import fetch_npm
 from models.errors import ArtefactError, WeightsCorrupt
 from service.sample.fill import FILLED, MARKER, PACKAGE, SHA512, VERSION, unpack, was_here

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from index.types import Item, Match, SearchResult
+from index.items import Item, Match, SearchResult
 from service.search.answer import NO_GROUPS, NO_MATCH, PLAIN, Answer, Took, answer_of
 from service.search.thresholds import Threshold, threshold
 

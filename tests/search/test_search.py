@@ -15,7 +15,7 @@ import pytest
 
 from index.errors import InvalidVector, ItemNotFound
 from index.filters import parse_filter
-from index.types import Entry
+from index.items import Entry
 from models.errors import UnsupportedImage
 from service.metrics import Stopwatch
 from service.runtime import DEFAULT, Runtime

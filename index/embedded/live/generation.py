@@ -34,7 +34,7 @@ from index.embedded.live.upkeep.watch import Watch
 from index.embedded.store.encoding import Stored
 from index.embedded.store.vectors import Keys
 from index.errors import CacheUnusable
-from index.types import Vector
+from index.items import Vector
 
 _INDEX, _RECALL = "index", "recall"
 _MERGE = 16_384  # rows per merge at most, so that progress shows and a close need not wait long

@@ -28,7 +28,8 @@ from index.embedded.store.collections import Head
 from index.embedded.store.encoding import Stored, stored_type
 from index.embedded.store.vectors import Keys, StoredVectors
 from index.errors import CacheUnusable, IndexNotReady, StoreError
-from index.types import Effort, IndexState, Recall, Vector
+from index.info import Effort, IndexState, Recall
+from index.items import Vector
 
 _PILE = 4  # times `compress_from` that may wait in memory before a bulk import is held back
 _PATIENCE = 3_600.0  # seconds that `verify` waits for a build

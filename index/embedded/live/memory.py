@@ -11,7 +11,7 @@ from index.embedded.live.structure import keys_of
 from index.embedded.live.upkeep.policy import Figures
 from index.embedded.store.encoding import Stored, stored_type
 from index.embedded.store.vectors import Keys
-from index.types import Vector
+from index.items import Vector
 
 
 class InMemory:

@@ -7,7 +7,7 @@ import numpy as np
 from index.embedded.live.live import LiveIndex
 from index.embedded.store import items
 from index.embedded.store.store import Store
-from index.types import Nearest, Vector
+from index.items import Nearest, Vector
 
 
 def nearest(

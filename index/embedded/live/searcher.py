@@ -16,7 +16,7 @@ from index.embedded.live.live import LiveIndex
 from index.embedded.store import items
 from index.embedded.store.rows import Broken, Row
 from index.embedded.store.store import Store
-from index.types import Match, SearchResult, Vector
+from index.items import Match, SearchResult, Vector
 
 Pair = tuple[float, int]  # score, key
 

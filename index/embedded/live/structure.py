@@ -15,7 +15,7 @@ from index.embedded.filters.fields import Matching
 from index.embedded.live.upkeep.policy import Figures
 from index.embedded.store.encoding import Stored
 from index.embedded.store.vectors import Keys
-from index.types import Vector
+from index.items import Vector
 
 
 class Structure(Protocol):

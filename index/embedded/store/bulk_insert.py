@@ -16,7 +16,7 @@ from index.embedded.store.collections import Head
 from index.embedded.store.encoding import Stored, check_id, checksum, encode_metadata, stored_type, unit
 from index.embedded.store.writes import INSERT_ITEM, Change, Prepared, sealed_row
 from index.errors import InvalidVector
-from index.types import Imported, Item, Metadata, Vector
+from index.items import Imported, Item, Metadata, Vector
 
 
 @dataclass(frozen=True, slots=True)

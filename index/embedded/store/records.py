@@ -17,8 +17,9 @@ from index.embedded.store.database import Readers
 from index.embedded.store.encoding import checksum, decode_cursor, encode_cursor, encode_json
 from index.embedded.store.writer import Writer
 from index.errors import InvalidMetadata, InvalidRecord, RecordConflict, RecordNotFound, StoreCorrupt
+from index.items import Metadata
 from index.limits import MAX_RECORD
-from index.types import Metadata, Record, RecordPage
+from index.records import Record, RecordPage
 
 CATALOGUE = 0  # the scope of records that belong to no collection; collections are counted from 1
 _NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")

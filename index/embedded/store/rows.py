@@ -12,7 +12,7 @@ from typing import Any
 
 from index.embedded.store.collections import KEY_MASK
 from index.embedded.store.encoding import decode_metadata
-from index.types import Item, Media
+from index.items import Item, Media
 
 COLUMNS = (
     "vid, CAST(id AS BLOB), CAST(metadata AS BLOB), width, height, CAST(format AS BLOB), bytes, CAST(sha256 AS BLOB),"

@@ -27,7 +27,7 @@ from index.embedded.store.encoding import (
 )
 from index.embedded.store.items import in_id_order, keys_by_id, rows_by_id, rows_by_key
 from index.embedded.store.rows import Broken, Row, seal
-from index.types import Entry, Item, Media, Metadata, Vector, Written
+from index.items import Entry, Item, Media, Metadata, Vector, Written
 
 
 @dataclass(frozen=True, slots=True)

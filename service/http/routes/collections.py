@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from index.errors import CollectionNotFound
-from index.types import CollectionInfo
+from index.info import CollectionInfo
 from service.http.answers import answered
 from service.http.bodies.reading import query_fields, read_json, read_optional_json
 from service.http.openapi.describe import created, json_body, query_string, refusals

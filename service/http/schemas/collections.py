@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from index import types
+from index import info as figures
 from service.http.schemas.base import Answer, Request
 from service.http.schemas.fields import (
     MAX_PAGE,
@@ -36,7 +36,7 @@ class IndexWork(Answer):
     finished_at: Timestamp = Field(description="RFC 3339, UTC")
 
     @classmethod
-    def of(cls, work: types.Work) -> IndexWork:
+    def of(cls, work: figures.Work) -> IndexWork:
         """The same work as it is sent."""
         return cls(action=work.action, rows=work.rows, seconds=work.seconds, finished_at=timestamp(work.finished_at))
 
@@ -51,7 +51,7 @@ class Recall(Answer):
     queries: Count = Field(description="Size of the sample")
 
     @classmethod
-    def of(cls, recall: types.Recall) -> Recall:
+    def of(cls, recall: figures.Recall) -> Recall:
         """The same as it is sent."""
         shares = {name: round(getattr(recall, name), 5) for name in ("value", "low", "high")}
         return cls(**shares, at=timestamp(recall.measured_at), queries=recall.queries)
@@ -66,7 +66,7 @@ class Effort(Answer):
     exact: bool = Field(description="Every vector is compared: nothing less finds enough here")
 
     @classmethod
-    def of(cls, effort: types.Effort) -> Effort:
+    def of(cls, effort: figures.Effort) -> Effort:
         """The same as it is sent."""
         return cls(lists=effort.lists, most_lists=effort.most_lists, depth=effort.depth, exact=effort.exact)
 
@@ -93,7 +93,7 @@ class IndexState(Answer):
     last: IndexWork | None = Field(description="The last work that was finished since the start")
 
     @classmethod
-    def of(cls, index: types.IndexState) -> IndexState:
+    def of(cls, index: figures.IndexState) -> IndexState:
         """The same state as it is sent."""
         last = index.last
         return cls(
@@ -132,7 +132,7 @@ class Collection(Answer):
     index: IndexState
 
     @classmethod
-    def of(cls, info: types.CollectionInfo, threshold: float, source: ThresholdSource) -> Collection:
+    def of(cls, info: figures.CollectionInfo, threshold: float, source: ThresholdSource) -> Collection:
         """The same collection as it is sent. threshold, source: what a search without its own is held against."""
         return cls(
             name=info.name,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, RootModel
 
-from index import types
+from index import items
 from index.limits import MAX_METADATA
 from service.http.schemas.base import Answer, FieldsRefused, Request, refuse_unknown
 from service.http.schemas.fields import (
@@ -45,7 +45,7 @@ class Image(Answer):
     )
 
     @classmethod
-    def of(cls, media: types.Media) -> Image:
+    def of(cls, media: items.Media) -> Image:
         """The same file as it is described."""
         return cls(width=media.width, height=media.height, format=media.format, bytes=media.bytes, sha256=media.sha256)
 
@@ -60,7 +60,7 @@ class Item(Answer):
     updated_at: Timestamp = Field(description="RFC 3339, UTC")
 
     @classmethod
-    def of(cls, item: types.Item) -> Item:
+    def of(cls, item: items.Item) -> Item:
         """The same item as it is sent."""
         media = item.media
         return cls(

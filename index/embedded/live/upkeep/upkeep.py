@@ -24,7 +24,7 @@ from index.embedded.live.upkeep.policy import Action, Policy
 from index.embedded.live.upkeep.worker import Worker
 from index.embedded.store.vectors import StoredVectors
 from index.errors import CacheUnusable, CollectionNotFound, StoreClosed, StoreCorrupt, StoreError
-from index.types import Spent, Work
+from index.info import Spent, Work
 
 _GRACE = 5.0  # seconds that `close` waits for the worker
 _TOMBSTONES = 10_000  # left in the store by a collection that has no index file to replay them into

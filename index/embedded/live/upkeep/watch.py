@@ -18,7 +18,7 @@ from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.ann.recall import NEAREST
 from index.embedded.live.rwlock import ReadWriteLock
 from index.embedded.live.upkeep.measured import Measured
-from index.types import Vector
+from index.items import Vector
 
 _CHECK_FROM, _CHECK_SHARE = 2_048, 0.05  # merged rows after which it is looked whether searches still find enough
 _MEASURE_SHARE = 0.25  # merged rows after which recall is measured in any case
