@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -127,5 +128,5 @@ def is_empty(connection: apsw.Connection) -> bool:
 def _sealed(*values: Any) -> int:
     try:
         return seal_stored(*values)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, struct.error):
         return -1  # damaged already: no checksum is negative

@@ -6,6 +6,7 @@ Texts are read as bytes: SQLite hands out whatever lies there, and a text that i
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ COLUMNS = (
     "vid, CAST(id AS BLOB), CAST(metadata AS BLOB), width, height, CAST(format AS BLOB), bytes, CAST(sha256 AS BLOB),"
     " size, created_at, updated_at, seq, thumbnail_crc, crc"
 )
+_NUMBERS = struct.Struct("<qqddq")  # a float's text would take half of a row's time
+_NO_MEDIA = (None,) * 5
 _SHA = re.compile(r"[0-9a-f]{64}")
 
 
@@ -66,12 +69,12 @@ def seal(
     thumbnail_crc: int | None,
 ) -> int:
     """The checksum of a row. media: width, height, format, bytes, sha256, each None without an upload."""
-    fields = (vid, id, *media, size, float(created_at), float(updated_at), seq, thumbnail_crc)
-    return zlib.crc32(metadata.encode(), zlib.crc32(repr(fields).encode()))
+    texts = f"{id}\0{thumbnail_crc}\0{'' if media == _NO_MEDIA else repr(media)}\0{metadata}"
+    return zlib.crc32(texts.encode(), zlib.crc32(_NUMBERS.pack(vid, size, created_at, updated_at, seq)))
 
 
 def seal_stored(*values: Any) -> int:
-    """`seal` of the values of `COLUMNS` without the last. Raises ValueError for a text that is no UTF-8."""
+    """`seal` of the values of `COLUMNS` without the last. Raises ValueError, TypeError or struct.error for damage."""
     vid, id, metadata, width, height, format, bytes_, sha256, size, created_at, updated_at, seq, thumbnail_crc = values
     media = (width, height, _text(format), bytes_, _text(sha256))
     return seal(vid, id.decode(), metadata.decode(), media, size, created_at, updated_at, seq, thumbnail_crc)
@@ -92,7 +95,7 @@ def read(values: tuple[Any, ...]) -> Row | Broken:
         return Row(
             vid, Item(id.decode(), decoded, media, created_at, updated_at), metadata.decode(), size, thumbnail_crc
         )
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, struct.error):
         name = sha256.decode("ascii", "replace") if isinstance(sha256, bytes) else ""
         return Broken(vid, size if isinstance(size, int) else 0, name if _SHA.fullmatch(name) else None)
 
