@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import apsw
 
 from index.embedded.live.live import LiveIndex
-from index.embedded.store import collections, items, records
+from index.embedded.store import collections, integrity, items, records
 from index.embedded.store.collections import Head
 from index.embedded.store.database import UNREADABLE
 from index.embedded.store.directory import references
@@ -26,6 +26,7 @@ from index.embedded.store.walk import Gap, Walk
 from index.errors import StoreCorrupt, StoreError
 from index.types import Finding
 
+_T = TypeVar("_T")
 _AGAIN = "upload the item again, or delete it"
 
 
@@ -53,38 +54,16 @@ def _heads(store: Store) -> list[Head]:
 
 
 def _database(store: Store) -> Iterator[Finding]:
-    def lines(connection: apsw.Connection) -> list[str]:
-        rows: list[Any] = connection.execute("PRAGMA integrity_check(20)").fetchall()
-        return [" ".join(str(line).split()) for (line,) in rows if line != "ok"]
-
-    for line in _asked(store, lines, lambda error: [str(error)]):
+    for line in _asked(store, integrity.damage, lambda error: [str(error)]):
         yield Finding("database", f"{line}; restore a snapshot")
-    counts = {
-        "items without a vector": "SELECT count(*) FROM items WHERE vid NOT IN (SELECT vid FROM vectors)",
-        "vectors without an item": "SELECT count(*) FROM vectors WHERE vid NOT IN (SELECT vid FROM items)",
-        "thumbnails without an item": "SELECT count(*) FROM thumbnails WHERE vid NOT IN (SELECT vid FROM items)",
-        "items outside their collection": "SELECT count(*) FROM items WHERE vid >> 40 <> collection",
-    }
-    for what, sql in counts.items():
-        found = _asked(store, partial(_number, sql, ()), lambda error: 0)
-        if found:
+    for what, count in integrity.MISFITS.items():
+        if found := _asked(store, count, lambda error: 0):
             yield Finding("database", f"{found} {what}; restore a snapshot")
     for head in _heads(store):
-        yield from _counters(store, head)
-
-
-def _counters(store: Store, head: Head) -> Iterator[Finding]:
-    def read(connection: apsw.Connection) -> tuple[int, int]:
-        connection.execute("BEGIN")  # one moment for both
-        try:
-            sql = "SELECT count(*) FROM items INDEXED BY items_id WHERE collection = ?"
-            return collections.head_by_id(connection, head.id).count, _number(sql, (head.id,), connection)
-        finally:
-            connection.execute("COMMIT")
-
-    counted, there = _asked(store, read, lambda error: (0, 0))
-    if there != counted:
-        yield Finding("database", f"collection {head.name} counts {counted} items and has {there}; restore a snapshot")
+        counted, there = _asked(store, partial(integrity.counted, collection=head.id), lambda error: (0, 0))
+        if there != counted:
+            problem = f"collection {head.name} counts {counted} items and has {there}"
+            yield Finding("database", f"{problem}; restore a snapshot")
 
 
 @dataclass(slots=True)
@@ -198,17 +177,13 @@ def _originals(store: Store) -> Iterator[Finding]:
                 yield Finding(f"original {sha256}", "no item refers to it; `lookalike adopt` makes one of it")
 
 
-def _asked(store: Store, read: Callable[[apsw.Connection], Any], otherwise: Callable[[Exception], Any]) -> Any:
+def _asked(store: Store, read: Callable[[apsw.Connection], _T], otherwise: Callable[[Exception], _T]) -> _T:
     """What `read` gives, or what is assumed where the database is too damaged for it."""
     try:
         with store.readers.connection() as connection:
             return read(connection)
     except (StoreError, apsw.Error, UnicodeDecodeError) as error:
         return otherwise(error)
-
-
-def _number(sql: str, values: tuple[Any, ...], connection: apsw.Connection) -> int:
-    return int(str(connection.execute(sql, values).get))
 
 
 def _rows(collection: int, connection: apsw.Connection, after: int, limit: int) -> list[Row | Broken]:
