@@ -35,7 +35,7 @@ class Matching:
     def __init__(self, keys: BitMap) -> None:
         self.keys = keys
         self.version = 0
-        self.selection: Any = None
+        self.selection: object = None
 
     def __len__(self) -> int:
         return len(self.keys)

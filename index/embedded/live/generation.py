@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import faiss
 import numpy as np
@@ -22,6 +23,7 @@ from index.embedded.ann import measure
 from index.embedded.ann.compressed import CompressedIndex
 from index.embedded.ann.files.id_file import NameFile
 from index.embedded.ann.files.vector_file import VectorFile
+from index.embedded.ann.selection import Selection
 from index.embedded.failpoints import Failpoints
 from index.embedded.filters.fields import Matching
 from index.embedded.filters.sorted import bitmap
@@ -227,7 +229,7 @@ class Generation:
             tail_scores, tail_keys = tail_scores[allowed], tail_keys[allowed]
         return best(np.concatenate([scores, tail_scores]), np.concatenate([keys, tail_keys]), k)
 
-    def merge(self, guard: Any, *, recall: float, breathe: Callable[[], None]) -> int:
+    def merge(self, guard: AbstractContextManager[object], *, recall: float, breathe: Callable[[], None]) -> int:
         """Brings rows of the tail into the compressed index; the costly part goes beside searches. Returns how many.
 
         guard: lock that keeps `append` and `remove` away while the result is taken over. recall: that searches are to
@@ -295,12 +297,22 @@ class Generation:
         self._names.put(len(self._file), keys, ids)  # first: whoever finds a row may ask for its name
         self._file.append(keys, vectors)
 
-    def _selection(self, matching: Matching) -> Any:
+    def _selection(self, matching: Matching) -> Selection:
         version = matching.version  # before the keys: a change while they are read makes them outdated, not these
         kept = matching.selection
-        if kept is not None and kept[0] is self and kept[1] == (self._epoch, version):
-            return kept[2]
+        if isinstance(kept, _Kept) and kept.of is self and (kept.epoch, kept.version) == (self._epoch, version):
+            return kept.selection
         made = self._index.select(keys_of(matching))
         self._failpoints.hit("index.selected")
-        matching.selection = (self, (self._epoch, version), made)
+        matching.selection = _Kept(self, self._epoch, version, made)
         return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A selection, the generation it is for, and how far merges and the filter's keys had come when it was made."""
+
+    of: Generation
+    epoch: int
+    version: int
+    selection: Selection
