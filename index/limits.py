@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 
+MAX_ID, MAX_NAME = 128, 63  # characters
 # "." and ".." would be eaten by whatever resolves paths, so they are no ids.
+_FIRST, _LATER = "[A-Za-z0-9_:@-]", "[A-Za-z0-9._:@-]"
 ID_PATTERN = (
-    r"^(?:[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,127}|\.[A-Za-z0-9_:@-][A-Za-z0-9._:@-]{0,126}|\.\.[A-Za-z0-9._:@-]{1,126})$"
+    rf"^(?:{_FIRST}{_LATER}{{0,{MAX_ID - 1}}}|\.{_FIRST}{_LATER}{{0,{MAX_ID - 2}}}|\.\.{_LATER}{{1,{MAX_ID - 2}}})$"
 )
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+NAME_PATTERN = rf"^[a-z0-9][a-z0-9_-]{{0,{MAX_NAME - 1}}}$"
 ID = re.compile(ID_PATTERN.removeprefix("^").removesuffix("$"))
 NAME = re.compile(NAME_PATTERN.removeprefix("^").removesuffix("$"))
-ID_RULE = "1 to 128 characters of A-Z a-z 0-9 . _ : @ -, and not '.' or '..'"
-NAME_RULE = "1 to 63 characters of a-z 0-9 _ -, and starts with a letter or digit"
+ID_RULE = f"1 to {MAX_ID} characters of A-Z a-z 0-9 . _ : @ -, and not '.' or '..'"
+NAME_RULE = f"1 to {MAX_NAME} characters of a-z 0-9 _ -, and starts with a letter or digit"
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1  # in metadata and filters
 MAX_METADATA = 65_536  # bytes of JSON

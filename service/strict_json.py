@@ -12,6 +12,8 @@ from typing import Any
 
 import jiter
 
+from index.limits import MAX_INTEGER, MIN_INTEGER
+
 # Only texts with such a number need a look at every value: an integer of 64 bits has 19 digits, a float overflows from
 # e308 on. Digits are made alike first, so that plain searches do.
 _ALIKE = bytes(48 if 48 <= each <= 57 else 101 if each in b"eE" else 43 if each == 43 else 32 for each in range(256))
@@ -43,7 +45,7 @@ def loads(text: bytes | str) -> Any:
 
 def _in_range(values: Collection[Any]) -> None:
     kinds = set(map(type, values))
-    if int in kinds and not all(-(2**63) <= each < 2**63 for each in values if type(each) is int):
+    if int in kinds and not all(MIN_INTEGER <= each <= MAX_INTEGER for each in values if type(each) is int):
         raise JsonRefused("an integer does not fit into 64 bits; send it as a text")
     # A long list of floats is a vector: looked at without a step of Python for each.
     floats = values if kinds == {float} else [each for each in values if type(each) is float]

@@ -65,7 +65,7 @@ ROOMS: dict[str, set[str]] = {
     "service.owner": set(),
     "service.settings": {"service.errors", "service.setting_values"},
     "service.setting_values": {"service.text"},
-    "service.strict_json": set(),
+    "service.strict_json": {"index.limits"},
     "service.text": set(),
     "service.upkeep": {"index.errors", "service.text", *VALUES},
     "service.threads": {"index.errors", "service.metrics"},

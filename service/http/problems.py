@@ -12,7 +12,8 @@ from index import errors as store
 from models import errors as models
 from service import errors
 from service.http.schemas.base import FieldsRefused
-from service.http.schemas.problems import KINDS, MAX_FIELD_ERRORS, OPENAI, FieldError, OpenAIError, ProblemDetails
+from service.http.schemas.problems import KINDS, OPENAI, FieldError, OpenAIError, ProblemDetails
+from service.http.schemas.wording import MAX_FIELD_ERRORS
 
 MEDIA_TYPE = "application/problem+json"
 PATH = "/:@!$&'()*+,;=~"  # what a path holds beside letters and digits without being escaped

@@ -15,7 +15,7 @@ from index.errors import ItemDamaged, ItemNotFound, StoreError
 from index.filters import parse_filter
 from index.open import open_catalogue
 from index.types import Catalogue, Collection
-from tests.harness.catalogues import MODEL, entry, vector
+from tests.harness.catalogues import MODEL, entry, settled, vector
 
 COUNT = 40
 ALL = {f"i{n}" for n in range(COUNT)}
@@ -197,13 +197,14 @@ def test_damage_in_a_large_collection_is_found_beside_the_serving(tmp_path: Path
     fill(tmp_path)
     policy = Policy(compress_from=30, merge_from=8)
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=policy)
-    assert catalogue.get("default").index.wait(60)
+    settled(catalogue.get("default"))
     catalogue.close()
     for what in (ROWS["metadata, still JSON"], VECTORS["the vector"].replace(HIT, "i9")):
         execute(tmp_path, what)
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=policy)
     collection = catalogue.get("default")
-    assert collection.index.wait(60) and collection.ready
+    settled(collection)
+    assert collection.ready
     assert found(collection) >= ALL - {HIT, "i9"}
     assert HIT not in found(collection)
     catalogue.close()

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.imports.sources.names import MAX_ID, earlier_id_of, id_of
+from index.limits import MAX_ID
+from service.imports.sources.names import earlier_id_of, id_of
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=60)
 paths = st.lists(names, min_size=1, max_size=6).map("/".join)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from index.limits import ID_PATTERN, ID_RULE, NAME_PATTERN, NAME_RULE
+from index.limits import ID_PATTERN, ID_RULE, MAX_ID, MAX_NAME, NAME_PATTERN, NAME_RULE
 
 MAX_PAGE = 1000  # entries of a page of a list
 MAX_DELETED = 10_000  # ids of one request
@@ -19,10 +19,10 @@ MAX_DIM = 65_536
 SAFE = 2**53 - 1
 
 ItemId = Annotated[
-    str, Field(pattern=ID_PATTERN, min_length=1, max_length=128, description=ID_RULE, examples=["shirt-1"])
+    str, Field(pattern=ID_PATTERN, min_length=1, max_length=MAX_ID, description=ID_RULE, examples=["shirt-1"])
 ]
 Name = Annotated[
-    str, Field(pattern=NAME_PATTERN, min_length=1, max_length=63, description=NAME_RULE, examples=["default"])
+    str, Field(pattern=NAME_PATTERN, min_length=1, max_length=MAX_NAME, description=NAME_RULE, examples=["default"])
 ]
 Score = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
 GroupBy = Annotated[

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from service.http.schemas.base import Answer
 from service.http.schemas.fields import text
+from service.http.schemas.wording import MAX_FIELD_ERRORS
 
 # slug → status, title
 KINDS: dict[str, tuple[int, str]] = {
@@ -32,7 +33,6 @@ KINDS: dict[str, tuple[int, str]] = {
     "storage-read-only": (507, "The disk cannot be written to"),
     "storage-failed": (507, "The disk reports an error"),
 }
-MAX_FIELD_ERRORS = 20
 
 # Paths in OpenAI's shape; its clients show `error.message`.
 OPENAI = ("/v1/embeddings", "/v1/models")

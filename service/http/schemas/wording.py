@@ -7,9 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+MAX_FIELD_ERRORS = 20
 MAX_NAME = 100  # characters; a field's name may be the caller's own text, of any length
 MAX_WORDS = 400
-MAX_ERRORS = 20
 
 WORDS: dict[str, str] = {
     "missing": "missing",
@@ -42,7 +42,7 @@ WORDS: dict[str, str] = {
 def errors_of(error: ValidationError) -> list[dict[str, str]]:
     """`field` and `message` of the first errors."""
     found = error.errors(include_url=False, include_input=False)
-    return [{"field": _field(each["loc"]), "message": _message(each)} for each in found[:MAX_ERRORS]]
+    return [{"field": _field(each["loc"]), "message": _message(each)} for each in found[:MAX_FIELD_ERRORS]]
 
 
 def _field(place: tuple[int | str, ...]) -> str:

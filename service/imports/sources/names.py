@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from index.limits import MAX_ID
 from service.text import readable
 
-MAX_ID = 128
 _FOREIGN = re.compile(r"[^A-Za-z0-9._:@-]")
 
 # Folders and files that systems, disk stations and archivers keep beside pictures, in lower case. Names that begin
