@@ -15,6 +15,8 @@ OTHER = $(if $(filter gpu,$(RUNTIME)),cpu,gpu)
 MODELS := $(or $(LOOKALIKE_MODEL_DIR),$(or $(LOOKALIKE_DATA_DIR),data)/models)
 IMAGES ?=
 PYTEST := $(BIN)/python -m pytest
+# A file's tests share servers, so they stay together.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help setup run test test-fast check bench bench-full clients image clean
 
@@ -30,10 +32,10 @@ run: setup ## serve on http://127.0.0.1:8000 with a sample catalogue, or your ow
 
 test: setup $(STAMPS)/dev $(STAMPS)/torch ## every test, with real photographs and a real browser
 	@scripts/system-packages || [ "$${CI:-}" != true ]
-	$(PYTEST)
+	$(PYTEST) $(SIDE_BY_SIDE)
 
 test-fast: setup $(STAMPS)/dev ## the tests that take seconds
-	$(PYTEST) -m "not slow and not browser"
+	$(PYTEST) -m "not slow and not browser" $(SIDE_BY_SIDE)
 
 check: $(STAMPS)/dev ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

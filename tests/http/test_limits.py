@@ -123,8 +123,8 @@ def test_clients_that_do_not_read_a_large_answer_hold_nothing_for_long(
         time.sleep(1)
         grown.append(running.anonymous_mib() - before)
         assert until(lambda: metric(running, "lookalike_connections") <= 2), "they are held for ever"
-    # What the first round left with the allocator serves the second one.
-    assert grown[0] < 250 and grown[1] < 60, grown
+    # Unread, 60 answers of 12 MB would take 720 MiB each round.
+    assert max(grown) < 250, grown
     assert metric(running, "lookalike_readers_aborted_total") > 0
 
 
