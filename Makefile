@@ -73,7 +73,7 @@ clean: ## remove what was built; the data directory stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-# ---- what the targets stand on: one stamp per step ----
+# ---- what the targets need: one stamp per step ----
 
 $(STAMPS)/venv:
 	@scripts/find-python >/dev/null
@@ -95,7 +95,7 @@ $(STAMPS)/package: pyproject.toml $(STAMPS)/$(RUNTIME)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Keeps what stands and is sound; asked again when the code that builds models has changed.
+# Keeps what is there and sound; asked again when the code that builds models has changed.
 $(STAMPS)/model: $(STAMPS)/package $(wildcard models/*.py models/*/*.py models/*/*/*.py models/*/*/*.json) $(if $(wildcard $(MODELS)/*),,missing-model)
 	@$(BIN)/lookalike model build
 	@touch $@

@@ -151,7 +151,7 @@ def build_collection(task: Task) -> Figures:
 
 
 def _settle(collection: Any, size: int) -> None:
-    """Waits until nothing is left to do behind the scenes, a first build included."""
+    """Waits until nothing is left to do in the background, a first build included."""
     while True:
         info = collection.info()
         if not info.indexing and (size < MIN_COMPRESSED or info.index_kind == CompressedIndex.kind):

@@ -149,7 +149,7 @@ def open_loop(port: int, requests: Sequence[bytes], *, rate: float, seconds: flo
 
 
 def _ask(connection: Connection, request: bytes, load: Load, lock: threading.Lock) -> None:
-    """Status 0 stands for a connection that broke."""
+    """Status 0 is a connection that broke."""
     started = time.perf_counter()
     try:
         status, _ = connection.ask(request)

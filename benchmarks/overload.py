@@ -1,4 +1,4 @@
-"""What happens at ten times the load the machine carries: some wait a bounded time, the rest is told at once.
+"""What happens at ten times the load the machine carries: some wait a bounded time, the rest is refused at once.
 
 python -m benchmarks.overload [--precision int8] [--seconds 30]
 """

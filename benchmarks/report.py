@@ -1,4 +1,4 @@
-"""Every figure is told with the machine and the versions it was measured on, and ratios stem from one run."""
+"""Every figure comes with the machine and the versions it was measured on, and ratios stem from one run."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Entry:
 class Written:
     """One upsert's outcome:
 
-    `created` a new id; `changed` False when item, vector and metadata already stood like this.
+    `created` a new id; `changed` False when item, vector and metadata were already these.
     """
 
     item: Item

@@ -65,7 +65,7 @@ class Preprocessing:
 
     @property
     def identity(self) -> str:
-        """What stands for it in a fingerprint: its version, and whatever differs from the version's defaults."""
+        """What represents it in a fingerprint: its version, and whatever differs from the version's defaults."""
         plain = Preprocessing(version=self.version)
         other = {name: value for name, value in asdict(self).items() if value != getattr(plain, name)}
         return f"{self.version} {json.dumps(other, sort_keys=True)}" if other else self.version

@@ -184,7 +184,7 @@ def test_rooms_form_no_circle() -> None:
     assert not left
 
 
-# Runs in a fresh interpreter: imports each module in turn and tells what beside reading happened meanwhile.
+# Runs in a fresh interpreter: imports each module in turn and says what beside reading happened meanwhile.
 WATCH = """
 import importlib, json, os, sys, threading
 seen, loading = [], ""

@@ -1,6 +1,6 @@
-"""A binding: a collection's name, what it stands for now, and what is known of it.
+"""A binding: a collection's name, the row it names now, and what is known of it.
 
-The name outlives its row in the store: emptied, it stands for another one; dropped, every call raises.
+The name outlives its row in the store: emptied, it names another one; dropped, every call raises.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Binding:
         return self._head().seq
 
     def info(self) -> CollectionInfo:
-        """As it stands; count and bytes from the store."""
+        """As of now; count and bytes from the store."""
         head, bound = self._head(), self._bound
         return CollectionInfo(
             name=head.name,
@@ -123,18 +123,18 @@ class Binding:
             bound.check(partial(stop.wait, _PAUSE))
 
     def close(self) -> None:
-        """Ends the work behind the scenes and saves the search index; the catalogue closes the store after."""
+        """Ends the background work and saves the search index; the catalogue closes the store after."""
         self._state.index.close()
 
     def rebind(self, head: Head) -> LiveIndex:
-        """The name stands for another row from now on; in the writer thread. Returns the index nobody uses any more."""
+        """The name means another row from now on; in the writer thread. Returns the index nobody uses any more."""
         old, self._state = self._state.index, self._bind(head)
         return old
 
     def trade(self, other: Self, ours: Head, theirs: Head) -> None:
-        """This name stands for the other's row from now on, and the other for this one's; in the writer thread.
+        """This name means the other's row from now on, and the other for this one's; in the writer thread.
 
-        ours, theirs: the rows that this one and the other stand for then, with their names.
+        ours, theirs: the rows that this one and the other mean then, with their names.
         """
         self._state, other._state = (
             replace(other._state, head=ours),

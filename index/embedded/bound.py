@@ -1,4 +1,4 @@
-"""What a collection's name stands for now: a row of the store, the search index and the filters over it.
+"""What a collection's name means now: a row of the store, the search index and the filters over it.
 
 Replaced as a whole when the collection is emptied or bound to another model.
 """

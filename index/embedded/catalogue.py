@@ -31,7 +31,7 @@ from index.info import CollectionInfo
 from index.types import Finding, Progress, Snapshot, Unclaimed
 
 _log = logging.getLogger("lookalike.index")
-_PURGE = 1_000  # items per transaction when a dropped collection is taken apart behind the scenes
+_PURGE = 1_000  # items per transaction when a dropped collection is taken apart in the background
 _VACUUM = 64  # pages given back to the file system per step
 
 
@@ -103,7 +103,7 @@ class EmbeddedCatalogue:
         return catalogue
 
     def create(self, name: str, *, model: str, fingerprint: str, dim: int) -> tuple[EmbeddedCollection, bool]:
-        """The collection, and whether it was created now; one that stands is returned as it is. Raises InvalidId."""
+        """The collection, and whether it was created now; one that is there is returned as it is. Raises InvalidId."""
         check_name(name)
         with self._guard:
             if name in self._collections:
@@ -127,7 +127,7 @@ class EmbeddedCatalogue:
         return sorted(self._collections)
 
     def infos(self) -> list[CollectionInfo]:
-        """Every collection as it stands, by name."""
+        """Every collection as of now, by name."""
         found = []
         for collection in list(self._collections.values()):
             with contextlib.suppress(CollectionNotFound):  # being dropped
@@ -135,7 +135,7 @@ class EmbeddedCatalogue:
         return sorted(found, key=lambda info: info.name)
 
     def drop(self, name: str) -> None:
-        """Removes a collection at once for every reader; its rows and files go behind the scenes.
+        """Removes a collection at once for every reader; its rows and files go in the background.
 
         Raises CollectionNotFound.
         """
@@ -260,7 +260,7 @@ class EmbeddedCatalogue:
         except StoreClosed:
             raise
         except Exception:  # noqa: BLE001 - logged; the next round tries again
-            _log.exception("work behind the scenes failed; it is tried again later")
+            _log.exception("background work failed; it is tried again later")
 
     def _purge(self) -> None:
         with self._store.readers.connection() as connection:

@@ -147,7 +147,10 @@ class EmbeddedCollection(Writing):
         return self._settled(run)
 
     def _settled(self, run: Callable[[bool], T]) -> T:
-        """What a search finds, asked again where it met a change or a damaged row. run: is told when nothing moves."""
+        """What a search finds, asked again where it met a change or a damaged row.
+
+        run: called with True where nothing moves meanwhile.
+        """
         for _ in range(_TRIES):
             try:
                 return run(False)

@@ -71,7 +71,7 @@ class Writing(Binding):
     ) -> Imported:
         """Creates or replaces items from ready vectors float32 (n, dim), in transactions of some thousand each.
 
-        Each transaction is whole or absent; after an error the ones before it stand. Raises as `upsert`.
+        Each transaction is whole or absent; after an error the ones before it stay. Raises as `upsert`.
         """
         head = self._bound.head
         self._check_model(fingerprint)

@@ -147,9 +147,9 @@ def _run(command: list[str], client: str, spec: str, scratch: Path) -> subproces
 
 
 def _npm_reason(output: str) -> str:
-    """npm's most telling line: the code and the sentence after it."""
+    """npm's error: the code and the sentence after it."""
     lines = [line.removeprefix("npm error").strip() for line in output.splitlines() if line.startswith("npm error")]
-    told = [line for line in lines if line and "complete log" not in line]
-    code = next((line.removeprefix("code ") for line in told if line.startswith("code ")), None)
-    sentence = next((line for line in told if not line.startswith(("code ", "errno ", "syscall "))), "no reason given")
+    said = [line for line in lines if line and "complete log" not in line]
+    code = next((line.removeprefix("code ") for line in said if line.startswith("code ")), None)
+    sentence = next((line for line in said if not line.startswith(("code ", "errno ", "syscall "))), "no reason given")
     return f"{code}: {sentence}"[:300] if code else sentence[:300]

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
-# ICC's name of a colour space by Pillow's mode; it stands in byte 16 of a profile, the magic number in byte 36.
+# ICC's name of a colour space by Pillow's mode; it is in byte 16 of a profile, the magic number in byte 36.
 _SPACES = {"RGB": b"RGB ", "L": b"GRAY", "CMYK": b"CMYK"}
 _SPACE, _MAGIC = slice(16, 20), slice(36, 40)
 _SMALLEST, _LARGEST = 132, 4 << 20

@@ -1,7 +1,7 @@
 """Jpeg: the segments that libjpeg makes pixels of and no others, so that broken metadata refuse no sound picture.
 
 Bytes that stray between two segments are skipped, as every viewer does. Scan data that end before the last pixel are
-refused whatever stands behind them: libjpeg fills the rest with grey and only warns, which Pillow does not pass on, so
+refused whatever follows them: libjpeg fills the rest with grey and only warns, which Pillow does not pass on, so
 `load` feeds it the scan data first, and their end only once it has read all it needs.
 """
 
@@ -225,7 +225,7 @@ class _Reading:
         self.restarts = max(0, self._units(names) - 1) // self.interval if self.interval else 0
 
     def _units(self, names: list[int]) -> int:
-        """How many pieces of scan data there are between restart marks that stand as densely as they can."""
+        """How many pieces of scan data there are between restart marks that are as dense as they can be."""
         widest = max(each.across for each in self.channels.values())
         highest = max(each.down for each in self.channels.values())
         if len(names) == 1:

@@ -17,7 +17,7 @@ _ALPHA = 0x10
 
 @dataclass(frozen=True, slots=True)
 class Webp:
-    """flags: where the flags of the extended header stand; 0 where there is none."""
+    """flags: where the flags of the extended header are; 0 where there is none."""
 
     header: Header
     data: memoryview

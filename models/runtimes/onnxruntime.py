@@ -29,7 +29,7 @@ _TENSORRT = "TensorrtExecutionProvider"
 class OnnxEmbedder:
     """Runs an artefact in onnxruntime and checks it against its golden embedding before anything else.
 
-    threads: CPU threads of one run. device: "cpu", "cuda", or "auto" (CUDA where it works, else CPU; `providers` tells
+    threads: CPU threads of one run. device: "cpu", "cuda", or "auto" (CUDA where it works, else CPU; `providers` says
     which). spin: let idle threads spin, for benchmarks only. engine_cache: where TensorRT keeps its engines; without it
     TensorRT is not used, since it compiles for minutes. Raises ArtefactCorrupt and DeviceUnavailable.
     """

@@ -23,7 +23,7 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 def multiplies_int8(cpuinfo: Path = _CPUINFO) -> bool:
-    """Whether the processor has integer dot products. False where it cannot be told (no Linux)."""
+    """Whether the processor has integer dot products. False where it is not known (no Linux)."""
     try:
         lines = cpuinfo.read_text(errors="replace").splitlines()
     except OSError:

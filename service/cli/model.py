@@ -64,7 +64,7 @@ def build(
     else:
         # fp32 is built in any case: the others derive from it, and collections made with it may be about.
         wanted = list(dict.fromkeys(("fp32", resolve_precision(settings.precision, settings.device))))
-    told = out(quiet=json)
+    printed = out(quiet=json)
     with err().status("building the model"):
         built = [
             build_one(
@@ -72,7 +72,7 @@ def build(
                 model=settings.model,
                 precision=each,
                 weights=settings.weights,
-                progress=lambda line: told.print(line, style="dim", markup=False),
+                progress=lambda line: printed.print(line, style="dim", markup=False),
             )
             for each in wanted
         ]

@@ -47,7 +47,7 @@ class DecoderPool:
         self._cpu_seconds = cpu_seconds
         # All workers but one: however many expensive pictures there are, the others go past them.
         self._expensive = asyncio.Semaphore(max(1, workers - 1))
-        # None stands for a worker that could not be replaced: whoever gets it tries again.
+        # None is a worker that could not be replaced: whoever gets it tries again.
         # The one used last comes first: its caches are warm.
         self._idle: asyncio.LifoQueue[Worker | None] = asyncio.LifoQueue()
         self._all: set[Worker] = set()

@@ -18,7 +18,7 @@ from index.types import Collection
 QUERIES = 200
 NEIGHBOURS = 50
 NEAREST = 10
-# How far the mean average precision may fall: less than the sample of queries can tell.
+# How far the mean average precision may fall: less than the sample of queries can show.
 TOLERANCE = 0.001
 
 

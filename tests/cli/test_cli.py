@@ -294,7 +294,7 @@ def test_a_directory_that_another_command_holds_is_told(lookalike: Lookalike) ->
         told = one_line(lookalike("search", query))
         assert "in use" in told
         assert str(os.getpid()) in told
-        # A server that hangs: it holds the lock, its note stands, and nobody answers.
+        # A server that hangs: it holds the lock, its note is there, and nobody answers.
         write_note(lookalike.data_dir, "http://127.0.0.1:9", "token")
         assert "does not answer" in one_line(lookalike("search", query))
     finally:

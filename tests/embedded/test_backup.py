@@ -137,7 +137,7 @@ def test_damaged_snapshot_restores_nothing(tmp_path: Path, damage: Callable[[byt
 
 
 def test_verify_finds_each_kind_of_damage(tmp_path: Path) -> None:
-    """Changed vectors, lost and changed originals, orphans and wrong counts are each told by name."""
+    """Changed vectors, lost and changed originals, orphans and wrong counts are each named."""
     catalogue = filled(tmp_path)
     collection = default(catalogue)
     shas = [collection.get(f"i{n}").media.sha256 for n in range(3)]  # type: ignore[union-attr]

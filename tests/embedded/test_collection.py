@@ -44,7 +44,7 @@ def ids(collection: EmbeddedCollection, seed: int, **options: object) -> list[st
 
 
 def test_upsert_tells_what_happened(collection: EmbeddedCollection) -> None:
-    """Created, unchanged, changed metadata and changed vector are told apart; created_at survives a replacement."""
+    """Created, unchanged, changed metadata and changed vector are distinguished; created_at survives a replacement."""
     first = collection.upsert([entry("a", 1, b"x", n=1)], fingerprint="test-1")[0]
     same = collection.upsert([entry("a", 1, b"x", n=1)], fingerprint="test-1")[0]
     patched = collection.upsert([entry("a", 1, b"x", n=2)], fingerprint="test-1")[0]
@@ -219,7 +219,7 @@ def test_vectors(collection: EmbeddedCollection) -> None:
 
 
 def test_threshold_and_info(catalogue: EmbeddedCatalogue, collection: EmbeddedCollection, tmp_path: Path) -> None:
-    """What is set by hand stands in the description, survives a restart, and goes back."""
+    """What is set by hand is in the description, survives a restart, and goes back."""
     put(collection, entry("a", 1))
     collection.set_score_threshold(0.5)
     assert (collection.score_threshold, collection.info().score_threshold) == (0.5, 0.5)
@@ -303,7 +303,7 @@ def test_concurrent_writers_are_grouped_and_all_acknowledged(collection: Embedde
 def test_shared_original_survives_deletes_beside_uploads(
     catalogue: EmbeddedCatalogue, collection: EmbeddedCollection, tmp_path: Path
 ) -> None:
-    """While items with one and the same picture come and go from several threads, each that stands has its original."""
+    """While items with one and the same picture come and go from several threads, each that stays has its original."""
     missing: list[str] = []
 
     def churn(part: int) -> None:
@@ -358,7 +358,7 @@ def test_a_removed_collection_takes_nothing(catalogue: EmbeddedCatalogue, collec
 
 
 def test_searches_beside_drops_and_clears(catalogue: EmbeddedCatalogue) -> None:
-    """While a collection is emptied, removed and made again, a search finds what stands or "not found"."""
+    """While a collection is emptied, removed and made again, a search finds what is there or "not found"."""
     errors: list[str] = []
     stop = threading.Event()
 

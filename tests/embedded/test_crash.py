@@ -17,7 +17,7 @@ from tests.harness.catalogues import default, settled, vector
 
 POLICY = Policy(compress_from=24, merge_from=4, save_from=8)
 
-# Tells each operation before and after it, and dies without a word at the n-th passing of a failpoint.
+# Prints each operation before and after it, and dies without a word at the n-th passing of a failpoint.
 _DRIVER = """
 import json, os, random, sys
 from pathlib import Path

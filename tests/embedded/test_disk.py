@@ -1,4 +1,4 @@
-"""What the disk says is told by its name: no space, read-only, a failing device; nothing unacknowledged stays."""
+"""What the disk reports is named: no space, read-only, a failing device; nothing unacknowledged stays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.harness.catalogues import MODEL, default, entry, originals, put
 
 ROOT = Path(__file__).parents[2]
 
-# Writes until told to stop; says for each write what came of it.
+# Writes until it has to stop; says for each write what came of it.
 WRITER = """
 import sys
 from pathlib import Path
@@ -184,7 +184,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, name: str) -> 
 
 
 def test_index_as_a_file_does_not_keep_a_collection_from_being_searched(tmp_path: Path) -> None:
-    """It holds only what can be made again: what stands in its place is left alone, and the service is ready."""
+    """It holds only what can be made again: what is in its place is left alone, and the service is ready."""
     catalogue = open_catalogue(tmp_path)
     put(catalogue.create("default", **MODEL)[0], entry("a", 1))  # type: ignore[arg-type]
     catalogue.close()

@@ -93,7 +93,7 @@ def test_scores_do_not_depend_on_the_structure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "foreign", "lost", "older", "rows"])
 def test_unusable_files_are_rebuilt(tmp_path: Path, damage: str) -> None:
-    """A damaged, foreign, missing or outdated index file is noticed, told, and made again from the store."""
+    """A damaged, foreign, missing or outdated index file is noticed, named, and made again from the store."""
     catalogue = EmbeddedCatalogue.open(tmp_path, policy=SMALL)
     collection = default(catalogue)
     fill(collection, 0, 200)

@@ -201,7 +201,7 @@ def test_an_easy_catalogue_is_searched_with_less_than_usual(tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["noise", "a recall of one"])
 def test_where_nothing_reaches_it_all_vectors_are_compared(tmp_path: Path, what: str) -> None:
-    """Noise has no neighbours to tell apart, and a recall of exactly one can be had of exact search alone."""
+    """Noise has no neighbours to distinguish, and a recall of exactly one can be had of exact search alone."""
     rows = easy(4_000, 1) if what == "a recall of one" else unit(np.random.default_rng(1).standard_normal((4_000, 512)))
     with VectorFile.create(tmp_path / "v", dim=rows.shape[1], fingerprint="f") as file:
         file.append(np.arange(1, 4_001), rows)

@@ -72,7 +72,7 @@ def test_kill_in_the_middle_of_writes(tmp_path: Path, wait: float) -> None:
 
 
 class Raising(Failpoints):
-    """Raises at one named place, as often as told."""
+    """Raises at one named place, as often as asked."""
 
     def __init__(self, name: str, error: Exception, times: int = 1) -> None:
         self.name, self.error, self.times = name, error, times
@@ -114,7 +114,7 @@ def test_no_space_for_an_original(tmp_path: Path) -> None:
 
 
 def test_failed_apply_rebuilds(tmp_path: Path) -> None:
-    """A committed change that the index cannot take: the write stands, the index is rebuilt, nothing diverges."""
+    """A committed change that the index cannot take: the write stays, the index is rebuilt, nothing diverges."""
     catalogue = EmbeddedCatalogue.open(tmp_path, failpoints=Raising("index.apply", MemoryError("index")))
     collection = default(catalogue)
     put(collection, entry("a", 1))

@@ -64,7 +64,7 @@ class CollectionMachine(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
     def quiet(self) -> None:
-        """Nothing goes on behind the scenes any more."""
+        """Nothing goes on in the background any more."""
         settled(self.collection)
         self.collection.delete([])
 
@@ -126,7 +126,7 @@ class CollectionMachine(RuleBasedStateMachine):
         assert self.failpoints.times == 0
         self.upsert([("id-0", 30, {})])
 
-    @precondition(lambda self: not self.cleared)  # its rows may still be on their way out behind the scenes
+    @precondition(lambda self: not self.cleared)  # its rows may still be on their way out
     @rule()
     def crash(self) -> None:
         """The power goes: what is on disk now is all there is."""

@@ -130,7 +130,7 @@ def test_every_form_of_picture_decodes_in_a_confined_process() -> None:
 
 
 def test_decoders_are_confined() -> None:
-    """As the kernel tells it: no new privileges, a filter of system calls."""
+    """As the kernel reports it: no new privileges, a filter of system calls."""
 
     async def main() -> None:
         pool = DecoderPool(workers=1, max_bytes=2**20, max_pixels=64_000_000)

@@ -196,7 +196,7 @@ def test_what_was_created_says_where_it_is(running: Server) -> None:
 
 
 def test_openais_clients_read_models_and_errors(running: Server) -> None:
-    """`error.message` stands beside the problem's members; the model's own number of dimensions may be named."""
+    """`error.message` is beside the problem's members; the model's own number of dimensions may be named."""
     (model,) = running.client.get("/v1/models").json()["data"]
     picture = base64.b64encode(encoded(pixels(3), "PNG")).decode()
     asked = {"input": picture, "model": model["id"], "dimensions": 2048}

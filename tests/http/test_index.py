@@ -1,4 +1,4 @@
-"""A large collection over real HTTP: the index behind it is told in the collection, the metrics and readyz."""
+"""A large collection over real HTTP: the index behind it is described in the collection, the metrics and readyz."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def running(module_server: StartServer, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_what_the_index_holds_and_has_cost_is_told(running: Server) -> None:
-    """By the collection and by the metrics alike, after a build behind the scenes."""
+    """By the collection and by the metrics alike, after a build in the background."""
     index = settled(running)["index"]
     assert index["vectors"] == COUNT == index["indexed"] + index["tail"]
     assert index["dead"] == 0 and index["memory_bytes"] > 0 and index["file_bytes"] > COUNT * DIM * 2
@@ -115,7 +115,7 @@ def test_queries_by_id_and_vector_find_what_numpy_finds(running: Server) -> None
 
 
 def test_a_damaged_index_is_rebuilt_and_readyz_tells_how_far(running: Server) -> None:
-    """Last in this module. Until the rebuilt index stands, readyz says 503 and the share that is done."""
+    """Last in this module. Until the index is rebuilt, readyz says 503 and the share that is done."""
     settled(running)
     assert running.stop() == 0
     [generation] = [path for path in (Path(running.data_dir) / "index").glob("*/*") if path.is_dir()]

@@ -198,7 +198,7 @@ def test_a_service_that_is_away_is_told_and_can_be_asked_again(page: Page) -> No
 
 
 def test_find_similar_follows_an_item_and_back_returns(page: Page) -> None:
-    """An item's look-alikes leave the item out, stand in the address, and the way back leads to the picture again."""
+    """An item's look-alikes leave the item out, are in the address, and the way back leads to the picture again."""
     upload(page, picture(5))
     page.get_by_role("button", name="Find similar to shape <b>number</b> 5").click()
     expect(page.get_by_role("heading", name="No similar images")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Planning an import of a folder: the same ids on every run, clashes told, links and odd files harmless."""
+"""Planning an import of a folder: the same ids on every run, clashes named, links and odd files harmless."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_uploads_that_were_not_kept_are_named(tmp_path: Path, light_dir: Path) -
 
 
 def test_a_worse_ranking_is_refused_unless_forced(tmp_path: Path, light_dir: Path) -> None:
-    """What lies in the new collection is taken over from an earlier try: here with vectors that tell nothing apart."""
+    """What lies in the new collection is taken over from an earlier try: here with vectors that are all alike."""
 
     async def work(runtime: Runtime, model: Model) -> None:
         shop, _ = runtime.create_collection("shop")

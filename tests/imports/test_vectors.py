@@ -1,4 +1,4 @@
-"""Files of ready vectors: every row an id, and what does not fit is told by file and line."""
+"""Files of ready vectors: every row an id, and what does not fit is named by file and line."""
 
 from __future__ import annotations
 

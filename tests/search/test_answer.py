@@ -1,4 +1,4 @@
-"""What counts as a match, and what a person is told where there is none."""
+"""What counts as a match, and what a person reads where there is none."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ bounds: half the lists that a fixed number would need for the same recall.
 
 The constants were fitted on vectors spun from embeddings of photographs (`benchmarks/search.py`), 20,000 to 4,000,000
 of them. Fewer vectors lie further apart, so a little more reach is needed for the same recall; the more there are, the
-closer they crowd, and the less their estimates tell them apart: more of them have to be re-scored.
+closer they crowd, and the less their estimates distinguish them: more of them have to be re-scored.
 """
 
 from __future__ import annotations

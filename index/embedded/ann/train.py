@@ -53,7 +53,7 @@ def train(file: VectorFile, count: int, *, finer: int, threads: int, breathe: Ca
     quantizer: Any = faiss.IndexFlatL2(axes)
     cluster(points, lists, quantizer, breathe)
     ivf: Any = faiss.IndexIVFRaBitQ(quantizer, axes, lists, faiss.METRIC_L2, True, BITS)
-    ivf.train(points[:1])  # the centroids stand; the codes themselves need no training
+    ivf.train(points[:1])  # the centroids are there; the codes themselves need no training
     index = faiss.IndexPreTransform(transform, ivf)
     quantizer.this.disown()
     ivf.own_fields = True

@@ -105,8 +105,8 @@ def forget_tombstones(connection: apsw.Connection, collection: int, upto: int) -
 
 
 def current(connection: apsw.Connection, target: Head) -> Head:
-    """The collection as it stands inside this transaction. Raises CollectionNotFound, ModelMismatch."""
-    # Emptied or bound to another model since the caller looked: write into what stands now, if the model still fits.
+    """The collection as it is inside this transaction. Raises CollectionNotFound, ModelMismatch."""
+    # Emptied or bound to another model since the caller looked: write into what is there now, if the model still fits.
     current = head(connection, target.name)
     if (current.fingerprint, current.dim) != (target.fingerprint, target.dim):
         raise ModelMismatch(f"collection {target.name!r} was bound to another model meanwhile; send the item again")

@@ -57,7 +57,7 @@ def unit(vectors: npt.ArrayLike, dim: int) -> npt.NDArray[np.float32]:
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise InvalidVector(f"a vector must have {dim} numbers, this one has {rows.shape[-1] if rows.ndim else 0}")
     squares = np.einsum("ij,ij->i", rows, rows)
-    # Squares that over- or underflow float32 are told from bad input in float64; real embeddings never get here.
+    # Squares that over- or underflow float32 are looked at in float64; real embeddings never get here.
     if not ((squares > 1e-30) & (squares < 1e30)).all():
         wide = rows.astype(np.float64)
         if not np.isfinite(wide).all():

@@ -14,7 +14,7 @@ from index.embedded.store.encoding import checksum
 from index.embedded.store.rows import seal_stored
 from index.errors import SchemaTooNew, StoreCorrupt
 
-APPLICATION_ID = 0x4C4F4F4B  # "LOOK": tells our database from a foreign file of the same name
+APPLICATION_ID = 0x4C4F4F4B  # "LOOK": distinguishes our database from a foreign file of the same name
 
 # vid = collection << 40 | key: rows of one collection lie together, and its keys are small and dense, fit for bitmaps.
 _STEPS: tuple[str, ...] = (

@@ -55,7 +55,7 @@ class _Tensor:
 
 
 class _Rebuild:
-    """Stands for `torch._utils._rebuild_tensor_v2`."""
+    """In place of `torch._utils._rebuild_tensor_v2`."""
 
     __slots__ = ()
 

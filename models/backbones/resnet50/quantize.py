@@ -14,7 +14,7 @@ from models.embedder import INPUT
 
 RECIPE = "int8-1"
 
-# The uint8 value that stands for zero in the picture; the distance to each channel's mean is in the bias.
+# The uint8 value that means zero in the picture; the distance to each channel's mean is in the bias.
 _PIXEL_ZERO = 114
 
 

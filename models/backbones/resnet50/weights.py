@@ -150,7 +150,7 @@ def _tensors(model: Any, data: bytes) -> dict[str, Float64]:
         tensors[entry["name"]] = values.astype(np.float64)
         offset += 4 * count
     if offset != len(data):
-        raise ValueError(f"{len(data)} bytes of weights, the manifest tells of {offset}")
+        raise ValueError(f"{len(data)} bytes of weights, the manifest names {offset}")
     return tensors
 
 

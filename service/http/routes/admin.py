@@ -177,7 +177,7 @@ def _json(value: dict[str, Any]) -> Response:
 
 
 async def _done(runtime: Runtime, work: Callable[[], dict[str, Any]]) -> Response:
-    """Runs long work beside the event loop. What it refuses is told in its own words."""
+    """Runs long work beside the event loop. What it refuses is answered in its own words."""
     try:
         return _json(await runtime.write(work))
     except (VectorFileError, StoreError, OSError) as error:

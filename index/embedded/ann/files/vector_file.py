@@ -2,7 +2,7 @@
 
 Its files grow sparsely in large steps, so that readers are remapped rarely; `close` cuts the unused rest off. The
 header says how many rows are known to be on disk: the ones behind that mark are verified on opening, and what a crash
-tore is cut off. The layout is told in `index.embedded.ann.files.vector_format`.
+tore is cut off. The layout is described in `index.embedded.ann.files.vector_format`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _log = logging.getLogger("lookalike.index")
 
 
 def begin(big: Generation, name: str, stop: threading.Event) -> None:
-    """Does so behind the scenes, where half of the spare memory holds them, until `stop` is set. name: for the log."""
+    """Does so in the background, where half of the spare memory holds them, until `stop` is set. name: for the log."""
     threading.Thread(target=_read, args=(big, name, stop), name="index-warm", daemon=True).start()
 
 
