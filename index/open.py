@@ -5,6 +5,7 @@ An engine's code is imported when it is chosen.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -58,3 +59,12 @@ def exists(directory: Path, *, engine: Engine = "embedded") -> bool:
             from index.embedded.store.directory import opening
 
             return opening.exists(directory)
+
+
+def versions(*, engine: Engine = "embedded") -> dict[str, str]:
+    """The versions of the libraries that the engine works with, by name."""
+    match engine:
+        case "embedded":
+            import apsw
+
+            return {"faiss": version("faiss-cpu"), "sqlite": apsw.sqlite_lib_version()}

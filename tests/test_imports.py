@@ -93,11 +93,12 @@ ROOMS: dict[str, set[str]] = {
 }
 # Never imported by these, whatever else their room allows: what serves needs no build chain, what works below HTTP and
 # the command line knows neither, and the service names no engine.
+ENGINE = {"index.embedded", "apsw", "faiss"}
 NEVER: dict[str, set[str]] = {
-    "service.http": {"models.build", "models.backbones", "onnx", "index.embedded", "typer", "rich", "service.cli"},
-    "service.cli": {"index.embedded", "onnx"},
-    "service": {"fastapi", "starlette", "typer", "rich", "index.embedded", "models.build", "models.backbones", "onnx"},
-    "service.sample": {"fastapi", "starlette", "typer", "rich", "index.embedded"},
+    "service.http": {"models.build", "models.backbones", "onnx", *ENGINE, "typer", "rich", "service.cli"},
+    "service.cli": {*ENGINE, "onnx"},
+    "service": {"fastapi", "starlette", "typer", "rich", *ENGINE, "models.build", "models.backbones", "onnx"},
+    "service.sample": {"fastapi", "starlette", "typer", "rich", *ENGINE},
     "models.runtimes": {"onnx"},
     "models.pictures": {"onnx"},
     "models.artefact": {"onnx"},

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from index import open as engine
 from models.pictures.limits import Limits
 from service.embedding.loaded import LoadedModel, on_cpu
 from service.http.answers import answered
@@ -85,13 +86,11 @@ def described(network: LoadedModel) -> schemas.ModelInfo:
 
 @cache
 def versions() -> dict[str, str]:
-    import apsw
     import onnxruntime
 
     return {
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
-        "faiss": version("faiss-cpu"),
-        "sqlite": apsw.sqlite_lib_version(),
+        **engine.versions(),
         "pillow": version("pillow"),
     }
