@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import typer
 
-from service.cli.options import INTERRUPTED, CollectionOption, DataDir, Json, run_async, settings_for
+from service.cli.options import INTERRUPTED, CollectionOption, DataDir, Json, a_path, run_async, settings_for
 from service.cli.terminal import Meter, bad_rows, err, out, print_json
 from service.text import readable
 
@@ -38,6 +38,7 @@ def import_(
         Path,
         typer.Argument(
             metavar="SOURCE",
+            parser=a_path,
             help="A folder, .zip, .tar.gz, .csv or .jsonl of pictures; .npy or .parquet of vectors.",
         ),
     ],

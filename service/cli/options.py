@@ -26,6 +26,13 @@ DataDir = Annotated[
 ]
 
 
+def a_path(text: str) -> Path:
+    """An argument as a path. An empty one, as an unset variable gives it, is not the current folder."""
+    if not text:
+        raise typer.BadParameter("the name is empty")
+    return Path(text)
+
+
 def _collection(name: str) -> str:
     if not NAME.fullmatch(name):
         raise typer.BadParameter(f"a collection's name is {NAME_RULE}")

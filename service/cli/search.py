@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from service.cli.options import CollectionOption, DataDir, Json, must_exist, run_async, settings_for
+from service.cli.options import CollectionOption, DataDir, Json, a_path, must_exist, run_async, settings_for
 from service.cli.terminal import bar, inline, out, print_json, print_table, table
 from service.search.limits import DEFAULT_RESULTS, MAX_RESULTS
 
@@ -25,7 +25,9 @@ SOURCES = {
 
 
 def search(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture's file; - reads it from stdin.")],
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", parser=a_path, help="A picture's file; - reads it from stdin.")
+    ],
     collection: CollectionOption = "default",
     limit: Annotated[
         int, typer.Option("--limit", "-n", metavar="N", min=1, max=MAX_RESULTS, help="At most so many.")

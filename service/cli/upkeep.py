@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.options import Command, DataDir, Group, Json, must_exist, run_async, settings_for
+from service.cli.options import Command, DataDir, Group, Json, a_path, must_exist, run_async, settings_for
 from service.cli.terminal import Gauge, err, out, print_json
 from service.owner import path_text
 from service.text import one_line, readable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Back a catalogue up into one file, and bring it back.", no_args_is_help=True, cls=Group)
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The snapshot's file.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", parser=a_path, help="The snapshot's file.")]
 
 
 def whole(

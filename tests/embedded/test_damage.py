@@ -227,7 +227,7 @@ def test_verify_survives_any_damage(tmp_path: Path, seed: int) -> None:
     try:
         catalogue = open_catalogue(tmp_path, unclaimed="report")
     except StoreError as error:
-        assert "snapshot restore" in str(error)
+        assert "snapshot restore FILE --force" in str(error) and "lookalike adopt" in str(error)
     else:
         findings = list(catalogue.verify())
         assert findings and all("\n" not in each.problem for each in findings)

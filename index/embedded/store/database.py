@@ -88,7 +88,10 @@ def translation(error: BaseException, path: Path, system: int = 0) -> BaseExcept
     """
     below = path.parent
     if isinstance(error, apsw.CorruptError | apsw.NotADBError | UnicodeDecodeError):
-        return StoreCorrupt(f"{path} is damaged ({error}); restore a snapshot with `lookalike snapshot restore`")
+        return StoreCorrupt(
+            f"{path} is damaged ({error}); bring a snapshot back with `lookalike snapshot restore FILE --force`, or "
+            f"move {path.name} and {path.name}-wal away and make items of the kept originals with `lookalike adopt`"
+        )
     if isinstance(error, OSError):
         system = error.errno or 0
     elif not isinstance(error, apsw.FullError | apsw.ReadOnlyError | apsw.IOError):
