@@ -132,6 +132,17 @@ def test_nothing_else_counts_as_left_out(running: Server) -> None:
     assert found["filtered_count"] == 0, "a null in a condition is a value"
 
 
+@pytest.mark.parametrize("fields", [{"limit": "1_0"}, {"offset": "0_0"}, {"score_threshold": "0_0.5"}], ids=str)
+def test_a_number_has_no_underscores(running: Server, fields: dict[str, str]) -> None:
+    """Python's way to group digits is no number in a form or a query string."""
+    (field,) = fields
+    files = {"image": ("a.jpg", jpeg(1))}
+    refused(running.client.post(f"{PATH}/search", files=files, data=fields), field)
+    refused(running.client.get(f"{PATH}/items/i0/similar", params=fields), field)
+    if field == "limit":
+        refused(running.client.get(f"{PATH}/items", params=fields), field)
+
+
 def raw_json(running: Server, method: str, path: str, body: str) -> httpx.Response:
     return running.client.request(method, PATH + path, content=body, headers={"content-type": "application/json"})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from index.limits import ID_PATTERN, ID_RULE, MAX_ID, MAX_NAME, NAME_PATTERN, NAME_RULE
 
@@ -17,6 +17,16 @@ MAX_DELETED = 10_000  # ids of one request
 MAX_DIM = 65_536
 # What a double holds exactly: clients in JavaScript have no other numbers.
 SAFE = 2**53 - 1
+
+
+def _ungrouped(value: Any) -> Any:
+    if isinstance(value, str) and "_" in value:  # Python's 1_000, which pydantic reads too
+        raise ValueError("must be a number")
+    return value
+
+
+# Of a number that a form or a query string may bring.
+UNGROUPED = BeforeValidator(_ungrouped)
 
 ItemId = Annotated[
     str, Field(pattern=ID_PATTERN, min_length=1, max_length=MAX_ID, description=ID_RULE, examples=["shirt-1"])

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from service.http.schemas.base import Answer, Texts
-from service.http.schemas.fields import MAX_PAGE, text
+from service.http.schemas.fields import MAX_PAGE, UNGROUPED, text
 
 
 class PageFields(Texts):
@@ -16,7 +16,9 @@ class PageFields(Texts):
     # Not `cursor`: it is null on the last page, and asking for that again would start over.
     blanks: ClassVar[frozenset[str]] = frozenset({"limit"})
 
-    limit: int = Field(100, ge=1, le=MAX_PAGE, description="At most so many entries; left out: 100")
+    limit: Annotated[int, UNGROUPED] = Field(
+        100, ge=1, le=MAX_PAGE, description="At most so many entries; left out: 100"
+    )
     cursor: str | None = Field(None, min_length=1, max_length=1024, description="`next_cursor` of the page before")
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, PlainValidator
 from service.http.schemas.base import Answer, Blanks, Texts
 from service.http.schemas.collections import ThresholdSource
 from service.http.schemas.fields import (
+    UNGROUPED,
     Cosine,
     Count,
     GroupBy,
@@ -53,12 +54,13 @@ Limit = Annotated[
         description=f"At most so many results; left out: {DEFAULT_RESULTS}",
         examples=[DEFAULT_RESULTS],
     ),
+    UNGROUPED,
 ]
 Offset = Annotated[
-    int, Field(ge=0, le=MAX_OFFSET, description="So many of the best are skipped; left out: 0", examples=[0])
+    int, Field(ge=0, le=MAX_OFFSET, description="So many of the best are skipped; left out: 0", examples=[0]), UNGROUPED
 ]
 Threshold = Annotated[
-    Score, Field(description="Results score at least this; left out: the collection's own", examples=[0.5])
+    Score, Field(description="Results score at least this; left out: the collection's own", examples=[0.5]), UNGROUPED
 ]
 CropText = Annotated[
     Crop,
