@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest
 # A file's tests share servers, so they stay together.
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup run test test-fast check bench bench-full clients image clean
+.PHONY: help setup run test test-fast soak check bench bench-full clients image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: setup $(STAMPS)/dev $(STAMPS)/torch ## every test, with real photographs a
 
 test-fast: setup $(STAMPS)/dev ## the tests that take seconds
 	$(PYTEST) -m "not slow and not browser" $(SIDE_BY_SIDE)
+
+soak: setup $(STAMPS)/dev ## the tests that make up their cases, with thirty times as many of them: hours
+	SOAK=1 $(PYTEST) --timeout 36000 tests/embedded tests/models tests/imports tests/http -m "not browser" $(SIDE_BY_SIDE)
 
 check: $(STAMPS)/dev ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

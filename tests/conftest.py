@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from tests.harness import photographs
 from tests.harness.photographs import Photo
 from tests.harness.serving import ROOT, Server
+from tests.harness.soak import examples
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -27,7 +28,9 @@ StartServer = Callable[..., Server]
 
 def pytest_configure(config: pytest.Config) -> None:
     # No test asserts a time, so neither does Hypothesis: on a busy machine a deadline is a coin toss.
-    settings.register_profile("lookalike", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile(
+        "lookalike", deadline=None, max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow]
+    )
     settings.load_profile("lookalike")
     config.stash[LIVE_SERVERS] = []
 

@@ -18,6 +18,7 @@ from index.embedded.ann.compressed import EXACT_ROWS, CompressedIndex
 from index.embedded.ann.effort import Effort
 from index.embedded.ann.files.vector_file import VectorFile
 from index.errors import CacheUnusable
+from tests.harness.soak import examples
 
 DIM = 256
 COUNT = 20_000
@@ -325,7 +326,7 @@ def test_searches_beside_removals_and_saves(catalogue: Catalogue, tmp_path: Path
     assert len(index) == COUNT - 4_000
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(
     steps=st.lists(
         st.one_of(

@@ -15,6 +15,7 @@ from pyroaring import BitMap
 from index.embedded.filters.fields import Fields
 from index.errors import FilterError
 from index.filters import parse_filter
+from tests.harness.soak import examples
 
 ITEM = {
     "brand": "acme",
@@ -186,7 +187,7 @@ filters = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(
     start=st.lists(metadata, max_size=12),
     changes=st.lists(st.tuples(st.integers(1, 16), st.one_of(st.none(), metadata)), max_size=12),

@@ -26,6 +26,7 @@ from index.embedded.live.upkeep.policy import Policy
 from index.errors import CacheUnusable
 from index.info import IndexState
 from tests.harness.catalogues import settled
+from tests.harness.soak import examples
 
 Floats = npt.NDArray[np.float32]
 
@@ -54,7 +55,7 @@ def blocks(rows: Floats, size: int = 64) -> Iterator[tuple[npt.NDArray[np.int64]
         yield np.arange(start, min(start + size, len(rows))), rows[start : start + size]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(st.integers(1, 200), st.integers(0, 10), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_true_scores_are_numpys(count: int, asked: int, k: int, seed: int) -> None:
     """In blocks of any size; a query that is one of the rows leaves itself out, and only itself."""

@@ -19,6 +19,7 @@ from index.items import Entry
 from index.open import restore
 from tests.harness.catalogues import MODEL, default, settled, vector
 from tests.harness.failpoints import Doing, raising
+from tests.harness.soak import examples
 
 # So small that every sequence of some steps passes from exact to compressed, through merges, saves and rebuilds.
 POLICY = Policy(compress_from=16, merge_from=3, save_from=6, growth=1.5)
@@ -207,5 +208,5 @@ class CollectionMachine(RuleBasedStateMachine):
 
 TestCollectionMachine = CollectionMachine.TestCase
 TestCollectionMachine.settings = settings(
-    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=examples(30), stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )

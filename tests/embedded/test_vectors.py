@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.live.upkeep.warm import spare_memory
 from index.errors import CacheUnusable
+from tests.harness.soak import examples
 
 DIM = 64
 PRINT = "histogram-1"
@@ -286,7 +287,7 @@ class ignored_limit_signal:
         signal.signal(signal.SIGXFSZ, self.before)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     steps=st.lists(
         st.one_of(

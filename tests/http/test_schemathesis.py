@@ -13,9 +13,10 @@ import pytest
 from tests.conftest import StartServer, absent
 from tests.harness.pictures import jpeg
 from tests.harness.serving import ROOT
+from tests.harness.soak import examples
 
 # Its 5,000 requests take a minute on two idle cores.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(examples(900))]
 
 HERE = Path(__file__).parent
 LEAST = 3000
@@ -31,14 +32,14 @@ def test_no_request_that_the_document_gives_rise_to_is_answered_otherwise(server
     done = subprocess.run(
         [
             *(str(command), "--config-file", str(HERE / "schemathesis.toml"), "run", f"{one.url}/openapi.json"),
-            *("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "15", "--seed", "1"),
+            *("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", str(examples(15)), "--seed", "1"),
             *("--continue-on-failure", "--no-color", "--suppress-health-check", "all"),
         ],
         cwd=one.data_dir.parent,
         env={**os.environ, "SCHEMATHESIS_HOOKS": "tests.http.schemathesis_hooks", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=840,
+        timeout=examples(840),
         check=False,
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

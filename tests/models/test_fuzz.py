@@ -13,6 +13,7 @@ from models.pictures.colour import to_srgb
 from models.pictures.image import decode
 from models.pictures.limits import Limits
 from tests.harness import profiles
+from tests.harness.soak import examples
 from tests.harness.wild import case, jpegs, pngs
 
 SIGNATURES = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x40\0\0\0WEBP"]
@@ -71,7 +72,7 @@ def spoil(picture: bytearray, draw: st.DataObject) -> None:
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_damaged_pictures_decode_or_raise_image_errors(samples: list[bytes], data: st.DataObject) -> None:
     picture = bytearray(data.draw(st.sampled_from(samples)))
@@ -90,7 +91,7 @@ def test_damaged_pictures_decode_or_raise_image_errors(samples: list[bytes], dat
         assert found.width * found.height <= LIMITS.max_pixels
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.binary(max_size=400), st.sampled_from(SIGNATURES))
 def test_random_bytes_only_ever_raise_image_errors(tail: bytes, start: bytes) -> None:
     assert cost.seconds(start + tail) >= 0
@@ -98,7 +99,7 @@ def test_random_bytes_only_ever_raise_image_errors(tail: bytes, start: bytes) ->
         decode(start + tail)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.data())
 def test_any_exif_gives_an_orientation(data: st.DataObject) -> None:
     block = bytearray(case.exif(data.draw(st.integers(0, 65535)), data.draw(st.sampled_from("<>"))))
@@ -109,7 +110,7 @@ def test_any_exif_gives_an_orientation(data: st.DataObject) -> None:
     assert exif.orientation(data.draw(st.binary(max_size=60))) == 1
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_any_profile_gives_a_picture(data: st.DataObject) -> None:
     mode, made = data.draw(

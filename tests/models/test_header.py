@@ -12,6 +12,7 @@ from PIL import Image
 from models.errors import ImageError, UndecodableImage, UnsupportedImage
 from models.pictures.header import read_header, sniff
 from models.pictures.limits import Header
+from tests.harness.soak import examples
 
 
 def encode(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -20,7 +21,7 @@ def encode(image: Image.Image, kind: str, **options: object) -> bytes:
     return target.getvalue()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.integers(1, 300),
     st.integers(1, 300),
@@ -74,7 +75,7 @@ def test_foreign_files_are_called_by_name(start: bytes, name: str) -> None:
         sniff(start + b" " * 40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x40\0\0\0WEBP"]), st.binary(max_size=200))
 def test_any_bytes_give_a_header_or_an_image_error(start: bytes, rest: bytes) -> None:
     """The parsers read past no end and loop for ever on nothing."""
