@@ -127,7 +127,7 @@ def _decode(picture: Parsed, preprocessing: Preprocessing, crop: Box, thumbnail:
         small = _thumbnail(reduced if alike else image, turn, profile)
     upright = (header.height, header.width) if turn in (5, 6, 7, 8) else (header.width, header.height)
     pixels = np.asarray(_padded(fitted, preprocessing.side))
-    return Decoded(pixels, *upright, header.kind, small, is_plain(np.asarray(fitted)))
+    return Decoded(pixels, *upright, header.kind, small, is_plain(fitted))
 
 
 def _spans(rule: Rule, width: float, height: float) -> tuple[float, float]:

@@ -107,7 +107,7 @@ class Worker:
         size = len(data)
         self._memory[:size] = data
         try:
-            job = {"size": size, "preprocessing": preprocessing.as_json(), "crop": crop, "thumbnail": thumbnail}
+            job = {"size": size, "preprocessing": preprocessing, "crop": crop, "thumbnail": thumbnail}
             await loop.sock_sendall(self._channel, orjson.dumps(job))
             raw = await loop.sock_recv(self._channel, 65536)
         except OSError as error:
