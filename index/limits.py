@@ -17,5 +17,6 @@ ID_RULE = f"1 to {MAX_ID} characters of A-Z a-z 0-9 . _ : @ -, and not '.' or '.
 NAME_RULE = f"1 to {MAX_NAME} characters of a-z 0-9 _ -, and starts with a letter or digit"
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1  # in metadata and filters
+MAX_KEY = 2**32 - 1  # number of an item inside its collection, never used again
 MAX_METADATA = 65_536  # bytes of JSON
 MAX_RECORD = 2**20  # bytes of JSON

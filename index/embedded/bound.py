@@ -10,10 +10,8 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from pyroaring import BitMap
-
 from index.embedded.filters.fields import Fields
-from index.embedded.filters.sorted import bitmap
+from index.embedded.filters.sorted import bitmap, bitmap_of
 from index.embedded.live.live import LiveIndex
 from index.embedded.live.upkeep.policy import Policy
 from index.embedded.store import items
@@ -82,20 +80,20 @@ class Bound:
             new = frozenset(keys) - self.broken
             self.broken |= new
         if new:
-            self.fields.leave_out(BitMap(new))
+            self.fields.leave_out(bitmap_of(new))
             self._say(new)
 
     def reset(self) -> None:
         """The filters start over from the store."""
         self.fields.reset(bitmap(self.source.keys()))
-        self.fields.leave_out(BitMap(self.broken))
+        self.fields.leave_out(bitmap_of(self.broken))
 
     def follow(self) -> None:
         """What the index has left out since is left out here too."""
         if damaged := self.index.damaged - self.broken:
             with self._lock:
                 self.broken |= damaged
-            self.fields.leave_out(BitMap(damaged))
+            self.fields.leave_out(bitmap_of(damaged))
 
     def heal(self, removed: Iterable[int]) -> None:
         """These rows are gone; what was written anew has other keys."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import apsw
+import numpy as np
 import pytest
 
 from index.embedded.catalogue import EmbeddedCatalogue
+from index.embedded.filters.sorted import bitmap, bitmap_of
 from index.embedded.live.upkeep.policy import Policy
-from index.errors import ItemDamaged, ItemNotFound, StoreError
+from index.embedded.store.database import Readers
+from index.embedded.store.walk import Gap, Walk
+from index.errors import ItemDamaged, ItemNotFound, StoreCorrupt, StoreError
 from index.filters import parse_filter
 from index.open import open_catalogue
 from index.types import Catalogue, Collection
@@ -272,3 +278,39 @@ def test_a_damaged_page_costs_the_items_on_it(tmp_path: Path, table: str) -> Non
     assert collection.thumbnail(bad[0]) == b"thumb" + b"u%d" % one + bytes(300)
     assert collection.delete([bad[1]]) == 1
     catalogue.close()
+
+
+@pytest.mark.parametrize("wrong", [1, 9, 2**39, 2**40 - 1])
+def test_a_row_under_a_damaged_key_ends_no_walk(tmp_path: Path, wrong: int) -> None:
+    """A flipped bit in a row's number puts it out of order: it alone is passed over, and the walk comes to its end."""
+    apsw.Connection(str(tmp_path / "any.db")).execute("CREATE TABLE any (n)")
+    readers = Readers(tmp_path / "any.db")
+    lying = [1, 2, 3, 4, wrong, 6, 7, 8]
+
+    def read(_: apsw.Connection, after: int, limit: int) -> list[int]:
+        start = next((n for n, key in enumerate(range(1, 9)) if key > after), 8)
+        return lying[start : start + min(limit, 3)]
+
+    parts = list(islice(Walk(readers, read, lambda key: key), 50))
+    found = [key for part in parts if not isinstance(part, Gap) for key in part]
+    assert found == sorted(set(found)) and {1, 2, 3, 6, 7, 8} <= set(found) <= {1, 2, 3, 4, 6, 7, 8}
+    readers.close()
+
+
+def test_a_key_that_no_item_can_have_is_nobody_elses() -> None:
+    assert list(bitmap(np.array([1, 2**32 + 1, -1, 2**63 - 1]))) == [1]
+    assert list(bitmap_of([1, 2**32 + 1, -1, 2**63 - 1])) == [1]
+
+
+def test_a_damaged_shape_is_refused_with_both_ways_out(tmp_path: Path) -> None:
+    """A bit flipped in the text of a table's definition is damage, not a statement that we got wrong."""
+    fill(tmp_path / "whole")
+    whole = (tmp_path / "whole" / "catalogue.db").read_bytes()
+    for column in (b"next_key", b"vid INTEGER", b"updated_at", b"sha256 TEXT", b"crc INTEGER"):
+        directory = shutil.copytree(tmp_path / "whole", tmp_path / column.decode())
+        damaged = bytes([column[0] ^ 2]) + column[1:]
+        # Also where an older text is left in the page.
+        (directory / "catalogue.db").write_bytes(whole[:32_768].replace(column, damaged) + whole[32_768:])
+        with pytest.raises(StoreCorrupt, match=r"snapshot restore FILE --force.*lookalike adopt"):
+            open_catalogue(directory)
+    open_catalogue(tmp_path / "whole").close()

@@ -7,20 +7,31 @@ from __future__ import annotations
 
 import array
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
-from index.limits import MAX_INTEGER, MIN_INTEGER
+from index.limits import MAX_INTEGER, MAX_KEY, MIN_INTEGER
 
 UInt32s = npt.NDArray[np.uint32]
 
 
 def bitmap(keys: npt.NDArray[np.integer[Any]]) -> BitMap:
-    """Keys in any order → bitmap. Through `array`, which pyroaring reads ten times faster than an ndarray."""
+    """Keys in any order → bitmap. Through `array`, which pyroaring reads ten times faster than an ndarray.
+
+    Keys that no item can have, as a damaged database may name them, are left out: in 32 bits they would be another's.
+    """
+    if keys.dtype != np.uint32 and len(keys) and not (keys.min() >= 0 and keys.max() <= MAX_KEY):
+        keys = keys[(keys >= 0) & (keys <= MAX_KEY)]
     return BitMap(array.array("I", np.sort(keys.astype(np.uint32, copy=False)).tobytes()))
+
+
+def bitmap_of(keys: Iterable[int]) -> BitMap:
+    """The same of any integers."""
+    return BitMap(key for key in keys if 0 <= key <= MAX_KEY)
 
 
 class Sorted:

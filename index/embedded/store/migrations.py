@@ -108,6 +108,17 @@ def migrate(connection: apsw.Connection, path: Path, kept: Iterable[str]) -> Non
         )
     if application != APPLICATION_ID and not is_empty(connection):
         raise StoreCorrupt(f"{path} is a database of another program; move it away or choose another data directory")
+    try:
+        _steps(connection, version, kept)
+        missing = _shape(_fresh()) - _shape(connection)
+    except (apsw.SQLError, UnicodeDecodeError) as error:
+        # Our own statements are right: what the database says of its own shape is not.
+        raise apsw.CorruptError(str(error)) from error
+    if missing:
+        raise apsw.CorruptError(f"{min(missing)[1]} of {min(missing)[0]} is not as it was made")
+
+
+def _steps(connection: apsw.Connection, version: int, kept: Iterable[str]) -> None:
     connection.create_scalar_function("checksum", lambda *stored: checksum(stored[0]), 1, deterministic=True)
     connection.create_scalar_function("seal", _sealed, 13, deterministic=True)
     for number in range(version, VERSION):
@@ -118,6 +129,22 @@ def migrate(connection: apsw.Connection, path: Path, kept: Iterable[str]) -> Non
                 accept(connection, kept)
             connection.pragma("application_id", APPLICATION_ID)
             connection.pragma("user_version", number + 1)
+
+
+def _fresh() -> apsw.Connection:
+    connection = apsw.Connection(":memory:")
+    _steps(connection, 0, ())
+    return connection
+
+
+def _shape(connection: apsw.Connection) -> set[tuple[Any, ...]]:
+    """(table or index, column, type, whether it may be null, place in the key) of every column."""
+    tables = 'SELECT m.name, c.name, c.type, c."notnull", c.pk FROM sqlite_schema m, pragma_table_xinfo(m.name) c'
+    indexes = "SELECT m.name, c.name, '', 0, c.seqno FROM sqlite_schema m, pragma_index_info(m.name) c"
+    return {
+        *connection.execute(f"{tables} WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite!_%' ESCAPE '!'"),
+        *connection.execute(f"{indexes} WHERE m.type = 'index' AND m.sql IS NOT NULL"),
+    }
 
 
 def is_empty(connection: apsw.Connection) -> bool:

@@ -19,6 +19,7 @@ from index.embedded.store.rows import Broken, Row
 from index.embedded.store.store import Store
 from index.embedded.store.walk import Gap, Walk
 from index.errors import StoreCorrupt
+from index.limits import MAX_KEY
 
 Keys = npt.NDArray[np.int64]
 _UNREADABLE = (StoreCorrupt, apsw.IOError, UnicodeDecodeError)  # a page, a sector, a text
@@ -115,7 +116,7 @@ class StoredVectors:
                     metadata = decode_metadata(text)
                 except ValueError:
                     metadata = None
-                if isinstance(metadata, dict):
+                if isinstance(metadata, dict) and 0 <= key <= MAX_KEY:
                     yield key, metadata
                 else:
                     self.met([key])

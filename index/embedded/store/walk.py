@@ -59,11 +59,25 @@ class Walk(Generic[R]):
     def _read(self, after: int, limit: int) -> list[R]:
         with self.readers.connection() as connection:
             try:
-                return self.read(connection, after, limit)
+                rows = self.read(connection, after, limit)
+                kept = self._in_order(rows, after)
+                if kept or not rows:
+                    return kept
+                failed: Exception = apsw.CorruptError("rows out of order")
             except apsw.CorruptError as error:
                 # Kept from the reader, which would close the connection and name the whole database damaged.
-                failed: Exception = error
+                failed = error
         raise failed
+
+    def _in_order(self, rows: list[R], after: int) -> list[R]:
+        """Without the rows whose key is damaged, so that each slice ends further on than the one before."""
+        keys = [self.key(row) for row in rows]
+        kept = []
+        for row, key, later in zip(rows, keys, [*keys[1:], KEY_MASK + 1], strict=False):
+            if after < key < later:
+                kept.append(row)
+                after = key
+        return kept
 
     def _readable_after(self, after: int) -> int:
         """The least key above `after + 1` from which on something, or the end, can be read."""
