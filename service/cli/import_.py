@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from service.imports.target import Target
     from service.settings import Settings
 
-VECTOR_FILES = (".npy", ".parquet")
-
 
 def _prefix(name: str | None) -> str | None:
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_@-][A-Za-z0-9._:@-]{0,62}", name.rstrip(":")):
@@ -68,7 +66,9 @@ def import_(
     Example: lookalike import ~/photos --collection holidays
     """
     settings = settings_for(data_dir=data_dir)
-    if source.suffix.lower() in VECTOR_FILES and not source.is_dir():
+    from service.imports.sources.opening import holds_vectors, open_pictures
+
+    if holds_vectors(source):
         if prefix is not None or replace:
             raise typer.BadParameter("--prefix and --replace are for folders of pictures")
         from service.cli.import_vectors import import_vectors
@@ -77,8 +77,6 @@ def import_(
         return
     if ids is not None or model is not None:
         raise typer.BadParameter("--ids and --model are for files of vectors")
-
-    from service.imports.sources.opening import open_pictures
 
     console = err()
     with console.status("looking for pictures"):

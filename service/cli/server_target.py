@@ -51,7 +51,7 @@ class ServerTarget:
             await self._api.call("PUT", path, files={"image": ("image", data)}, data=form)
         except RequestFailed as error:
             if error.slug in PICTURE_PROBLEMS:
-                raise PictureRefused(str(error)) from None
+                raise PictureRefused(str(error), error.slug) from None
             raise
 
     async def describe(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from index.errors import ItemNotFound
 from index.filters import parse_filter
 from index.items import Entry
 from index.types import Collection
-from models.errors import EmbeddingInvalid, ImageError
+from models.errors import EmbeddingInvalid, ImageError, ImageTooLarge, UnsupportedImage
 from service.embedding.loaded import LoadedModel
 from service.embedding.pipeline import Pipeline
 from service.imports.rule import Stored, stored_of
@@ -58,7 +58,7 @@ class CatalogueTarget:
         try:
             made = await self._pipeline.embed(data, network=self._network, thumbnail=True, bulk=True, sha256=sha256)
         except (ImageError, EmbeddingInvalid) as error:
-            raise PictureRefused(str(error)) from None
+            raise PictureRefused(str(error), slug_of(error)) from None
         if not self._waiting:
             self._since = time.monotonic()
         self._waiting.append(Entry(id, made.vector, metadata, made.media, made.thumbnail, data))
@@ -79,6 +79,13 @@ class CatalogueTarget:
         batch, self._waiting, self._bytes = self._waiting, [], 0
         if batch:
             await self._threads.write(self._collection.upsert, batch, fingerprint=self._collection.fingerprint)
+
+
+def slug_of(error: ImageError | EmbeddingInvalid) -> str:
+    """Of `REASONS`, as the HTTP API calls it."""
+    if isinstance(error, UnsupportedImage):
+        return "unsupported-image"
+    return "image-too-large" if isinstance(error, ImageTooLarge) else "image-undecodable"
 
 
 def known(collection: Collection, ids: Sequence[str]) -> dict[str, Stored]:

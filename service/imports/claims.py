@@ -37,4 +37,4 @@ class Claims:
 
 def taken(id: str, holder: str) -> PictureRefused:
     """For a picture whose id `holder` has."""
-    return PictureRefused(f"would get the id {id}, which {holder} already has: rename one of them")
+    return PictureRefused(f"would get the id {id}, which {holder} already has: rename one of them", "duplicate-id")

@@ -44,11 +44,11 @@ async def run(
         while not (stop and stop.is_set()) and (read := await reader.next()) is not None:
             try:
                 if read.trouble is not None:
-                    raise PictureRefused(read.trouble)
+                    raise PictureRefused(read.trouble, read.slug)
                 async with claims.claim(read.id, read.source.name):
                     await _one(read, target, tally)
             except PictureRefused as error:
-                tally.bad.append(Bad(read.source.name, str(error)))
+                tally.bad.append(Bad(read.source.name, str(error), error.slug, read.id, read.source.row))
             tally.seconds = time.monotonic() - began
             on_progress(tally)
 

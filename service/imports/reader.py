@@ -31,6 +31,7 @@ class Read:
     data: bytes = b""
     sha256: str = ""
     trouble: str | None = None
+    slug: str = ""  # of the trouble
     stored: Stored | None = None
 
 
@@ -108,5 +109,5 @@ def _read(source: Source, max_bytes: int) -> Read:
     try:
         data = source.read(max_bytes)
     except Unreadable as error:
-        return Read(source, source.id, trouble=str(error))
+        return Read(source, source.id, trouble=str(error), slug=error.slug)
     return Read(source, source.id, data, hashlib.sha256(data).hexdigest())

@@ -46,5 +46,5 @@ class Tally:
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images_per_second, 2),
             "interrupted": self.interrupted,
-            "errors": [{"path": bad.path, "reason": bad.reason} for bad in self.bad],
+            "errors": [bad.as_json() for bad in self.bad],
         }

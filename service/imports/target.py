@@ -9,7 +9,11 @@ from service.imports.rule import Stored
 
 
 class PictureRefused(Exception):
-    """This one picture cannot be imported; the message is the reason, in one line."""
+    """This one picture cannot be imported; the message is the reason, in one line, slug: one of `REASONS`."""
+
+    def __init__(self, message: str, slug: str = "image-undecodable") -> None:
+        super().__init__(message)
+        self.slug = slug
 
 
 class ItemGone(Exception):

@@ -218,14 +218,14 @@ async def _one(
 ) -> Entry | Bad | None:
     """The item as it goes to `new`, None where that has it, or why it cannot."""
     if item.media is None:
-        return Bad(item.id, "it was imported as a vector, so there is no picture to embed again")
+        return Bad(item.id, "it was imported as a vector, so there is no picture to embed again", "missing-image")
     if await threads.write(_kept, new, item):
         return None
     try:
         data = await threads.read(catalogue.original, item.media.sha256)
         made = await pipeline.embed(data, network=network, bulk=True, sha256=item.media.sha256)
     except ItemNotFound:
-        return Bad(item.id, "its upload was not kept (LOOKALIKE_KEEP_ORIGINALS)")
+        return Bad(item.id, "its upload was not kept (LOOKALIKE_KEEP_ORIGINALS)", "missing-image")
     except (StoreCorrupt, ImageError, EmbeddingInvalid) as error:
         return Bad(item.id, str(error))
     thumbnail = await threads.read(_thumbnail, old, item.id)

@@ -74,7 +74,7 @@ def import_vectors(
         "replaced": replaced,
         "unchanged": unchanged,
         "failed": failed,
-        "errors": [{"path": bad.path, "reason": bad.reason} for bad in errors],
+        "errors": [bad.as_json() for bad in errors],
         "seconds": round(time.monotonic() - began, 3),
     }
 

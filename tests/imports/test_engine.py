@@ -137,7 +137,9 @@ def test_an_empty_folder_is_an_import_of_nothing(tmp_path: Path) -> None:
 def test_the_summary_a_program_reads_adds_up(tmp_path: Path) -> None:
     summary = imported(folder(tmp_path, a=b"1", b=b"bad"), Memory()).as_json()
     assert summary["total"] == summary["done"] + summary["unchanged"] + summary["failed"]
-    assert summary["errors"] == [{"path": "b.jpg", "reason": "no picture"}]
+    assert summary["errors"] == [
+        {"row": None, "id": "b", "path": "b.jpg", "slug": "image-undecodable", "reason": "no picture"}
+    ]
 
 
 def test_what_is_stored_is_asked_for_by_the_chunk_and_never_as_a_whole(tmp_path: Path) -> None:

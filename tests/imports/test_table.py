@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from service.imports.sources.opening import open_pictures
 from service.imports.sources.source import SourceError
+from service.imports.sources.table import COLUMNS
 from service.imports.tally import Tally
 from tests.harness.targets import Memory, imported
 
@@ -83,8 +86,8 @@ def test_tables_are_read_as_programs_write_them(pics: Path, mark: str, end: str,
         ("z,gone.jpg", "cannot be read: No such file"),
         ("z,.", "cannot be read"),
         ("ok,b.jpg", "would get the id ok, which t.csv line 2 already has"),
-        ("z,https://example.com/a.jpg", "not fetched"),
-        ("z,ftp://example.com/a.jpg", "not fetched"),
+        ("z,https://example.com/a.jpg", "LOOKALIKE_FETCH_URLS"),
+        ("z,ftp://example.com/a.jpg", "http and https"),
         ('z,"data:image/png;base64,%%%"', "no base64"),
         ("z,data:image/png", "has no comma"),
         ("z,a\0.jpg", "cannot be read"),
@@ -157,3 +160,24 @@ def test_other_files_are_refused_and_the_kinds_named(pics: Path, name: str) -> N
 def test_bad_rows_are_named_in_their_order(pics: Path) -> None:
     (pics / "t.csv").write_text("id,image\n" + "".join(f"p{n},gone-{n}.jpg\n" for n in range(12)))
     assert [row.path for row in import_of(pics / "t.csv", Memory()).bad] == [f"t.csv line {n}" for n in range(2, 14)]
+
+
+def test_a_table_that_somebody_sent_names_nothing_of_this_machine(pics: Path) -> None:
+    (pics / "t.csv").write_text(f"id,image\nx,a.jpg\ny,{pics / 'a.jpg'}\nz,../{pics.name}/a.jpg\n")
+    with closing(open_pictures(pics / "t.csv", uploaded=True)) as pictures:
+        tally = imported(pictures.sources(), Memory())
+    assert [(row.row, row.id, row.slug) for row in tally.bad] == [
+        (n, each, "not-found") for n, each in ((2, "x"), (3, "y"), (4, "z"))
+    ]
+
+
+def test_what_an_export_writes_comes_back_with_its_types(pics: Path) -> None:
+    metadata = {"id": 1, "image": "x", "metadata": {"a": [1, 1.0, None, True, "007", {}]}, "t": "1.5", "": ""}
+    with (pics / "t.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([COLUMNS, ["x", "a.jpg", json.dumps(metadata)]])
+    (pics / "t.jsonl").write_text(json.dumps(dict(zip(COLUMNS, ["x", "a.jpg", metadata], strict=True))))
+    for name in ("t.csv", "t.jsonl"):
+        target = Memory()
+        assert import_of(pics / name, target).created == 1
+        assert json.dumps(target.items["x"][1], sort_keys=True) == json.dumps(metadata, sort_keys=True)

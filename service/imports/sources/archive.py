@@ -125,7 +125,7 @@ def _manifest(entries: list[Entry]) -> Entry | None:
 def _of_archive(known: Mapping[str, Callable[[int], bytes]], image: str) -> Callable[[int], bytes]:
     path = "/".join(part for part in image.replace("\\", "/").split("/") if part not in ("", "."))
     if path not in known:
-        raise Unreadable(f"{image[:200]} is not in the archive")
+        raise Unreadable(f"{image[:200]} is not in the archive", "not-found")
     return known[path]
 
 
@@ -139,7 +139,7 @@ def _path(name: str) -> str:
     plain = name.replace("\\", "/")
     parts = [part for part in plain.split("/") if part not in ("", ".")]
     if plain.startswith("/") or ".." in parts or plain[1:2] == ":" or not parts:
-        raise Unreadable("its path leads out of the archive")
+        raise Unreadable("its path leads out of the archive", "unsafe-entry")
     return "/".join(parts)
 
 
@@ -157,11 +157,11 @@ def _zip_entries(archive: zipfile.ZipFile) -> Iterator[Entry | Bad]:
         try:
             path = _path(name)
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise Unreadable("is a link or a device, no file")
+                raise Unreadable("is a link or a device, no file", "unsafe-entry")
             if info.flag_bits & 1:
-                raise Unreadable("is encrypted")
+                raise Unreadable("is encrypted", "encrypted")
         except Unreadable as error:
-            yield Bad(readable(name), str(error))
+            yield Bad(readable(name), str(error), error.slug)
             continue
         yield Entry(path, info.file_size, partial(archive.open, info))
 
@@ -192,9 +192,9 @@ def _tar_entries(archive: tarfile.TarFile) -> Iterator[Entry | Bad]:
         try:
             path = _path(member.name)
             if not member.isfile():
-                raise Unreadable("is a link or a device, no file")
+                raise Unreadable("is a link or a device, no file", "unsafe-entry")
         except Unreadable as error:
-            yield Bad(readable(member.name), str(error))
+            yield Bad(readable(member.name), str(error), error.slug)
             continue
         yield Entry(path, member.size, partial(_member, archive, member))
 

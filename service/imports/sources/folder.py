@@ -91,7 +91,8 @@ def read_file(file: str, max_bytes: int) -> bytes:
                 raise too_large(max_bytes)
             return opened.read()
     except OSError as error:
-        raise Unreadable(f"cannot be read: {error.strerror or error}") from None
+        slug = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise Unreadable(f"cannot be read: {error.strerror or error}", slug) from None
     except ValueError:
         raise Unreadable("cannot be read: no file has such a name") from None
 

@@ -10,17 +10,22 @@ from service.imports.sources.source import Pictures, SourceError
 from service.text import readable
 
 
-def open_pictures(path: Path, *, prefix: str = "", leave_out: Sequence[Path] = ()) -> Pictures:
+def holds_vectors(path: Path) -> bool:
+    """Whether a file brings ready vectors (`vectors.open_vectors`) instead of pictures."""
+    return path.suffix.lower() in (".npy", ".parquet") and not path.is_dir()
+
+
+def open_pictures(path: Path, *, prefix: str = "", leave_out: Sequence[Path] = (), uploaded: bool = False) -> Pictures:
     """The pictures at a path. prefix: put before every id; leave_out: folders that are passed over.
 
-    Raises SourceError.
+    uploaded: somebody else sent the file, so that paths in a table name nothing of this machine. Raises SourceError.
     """
     name = path.name.lower()
     if path.is_file():
         if name.endswith(archive.SUFFIXES):
             return archive.open_archive(path, prefix=prefix)
         if name.endswith(table.SUFFIXES):
-            return table.open_table_file(path, prefix=prefix)
+            return table.open_table_file(path, prefix=prefix, uploaded=uploaded)
         kinds = ", ".join((*archive.SUFFIXES, *table.SUFFIXES))
         raise SourceError(f"{readable(path)} is no folder, no pictures ({kinds}) and no vectors (.npy, .parquet)")
     return folder.plan(path, prefix=prefix, leave_out=leave_out)

@@ -99,12 +99,13 @@ def _metadata(batch: Any) -> list[Any]:
 
 def _row(id: Any, metadata: Any, length: int, dim: int) -> Row | Fault:
     if id is None:
-        return Fault("the id is missing")
+        return Fault("the id is missing", "invalid-id")
     if length != dim:
-        return Fault("the vector is missing" if length < 0 else f"the vector has {length} numbers, the first one {dim}")
+        reason = "the vector is missing" if length < 0 else f"the vector has {length} numbers, the first one {dim}"
+        return Fault(reason, "invalid-vector")
     if isinstance(metadata, str):
         try:
             metadata = loads(metadata)
         except JsonRefused as error:
-            return Fault(f"the metadata is {error}")
+            return Fault(f"the metadata is {error}", "invalid-metadata")
     return described(id.decode("utf-8", "replace") if isinstance(id, bytes) else str(id), metadata)

@@ -27,9 +27,10 @@ class Row(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """Why a row cannot be imported."""
+    """Why a row cannot be imported; slug: one of `REASONS`."""
 
     reason: str
+    slug: str = "invalid-row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Sieve:
             if fault is None:
                 kept.append(position)
             else:
-                bad.append(Bad(self._where(start + position), fault.reason))
+                id = row.id if isinstance(row, Row) else ""
+                bad.append(Bad(self._where(start + position), fault.reason, fault.slug, id, start + position))
         good = [row for row in (rows[position] for position in kept) if isinstance(row, Row)]
         return Block(
             [row.id for row in good],
@@ -73,10 +75,10 @@ class Sieve:
 
     def _fault(self, row: Row) -> Fault | None:
         if not ID.fullmatch(row.id):
-            return Fault(f"{row.id[:60]!r} is no id, which is {ID_RULE}")
+            return Fault(f"{row.id[:60]!r} is no id, which is {ID_RULE}", "invalid-id")
         key = hash(row.id)
         if key in self._seen:
-            return Fault(f"the id {row.id} is that of an earlier row")
+            return Fault(f"the id {row.id} is that of an earlier row", "duplicate-id")
         self._seen.add(key)
         return None
 
@@ -88,9 +90,9 @@ def _vector_faults(vectors: npt.NDArray[np.float32]) -> dict[int, Fault]:
     for position in np.flatnonzero(~((squares > 1e-30) & (squares < 1e30))).tolist():
         wide = vectors[position].astype(np.float64)
         if not np.isfinite(wide).all():
-            found[position] = Fault("a number of the vector is missing or not finite")
+            found[position] = Fault("a number of the vector is missing or not finite", "invalid-vector")
         elif not wide.any():
-            found[position] = Fault("the vector is zero, so it has no direction")
+            found[position] = Fault("the vector is zero, so it has no direction", "invalid-vector")
     return found
 
 
@@ -99,13 +101,15 @@ def described(id: str, metadata: Any) -> Row | Fault:
     if not metadata:
         return Row(id, {})
     if not isinstance(metadata, Mapping):
-        return Fault("the metadata must be a JSON object")
+        return Fault("the metadata must be a JSON object", "invalid-metadata")
     try:
         text = orjson.dumps(metadata, default=_plain)
     except (TypeError, orjson.JSONEncodeError) as error:
-        return Fault(f"the metadata is no JSON ({error})")
+        return Fault(f"the metadata is no JSON ({error})", "invalid-metadata")
     if len(text) > MAX_METADATA:
-        return Fault(f"the metadata takes {len(text):,} bytes as JSON, at most {MAX_METADATA:,} are allowed")
+        return Fault(
+            f"the metadata takes {len(text):,} bytes as JSON, at most {MAX_METADATA:,} are allowed", "invalid-metadata"
+        )
     return Row(id, orjson.loads(text))
 
 

@@ -1,7 +1,8 @@
 """A table of pictures as a source: .csv or .jsonl with the columns `id` and `image`; the others become metadata.
 
-`image` is a path beside the table (or in its archive) or a data URI. Numbers of a .csv become numbers, empty cells are
-left out, and a column `metadata` holds more of it as a JSON object. A bad row costs itself.
+`image` is a path beside the table (or in its archive), an http(s) address or a data URI. Numbers of a .csv become
+numbers, empty cells are left out, and a column `metadata` holds more of it as a JSON object, whose types all stay: an
+export writes `COLUMNS`. A bad row costs itself.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +27,9 @@ from service.strict_json import JsonRefused, loads
 from service.text import encoding_of, readable
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
+# What an export writes, .csv, .jsonl and .parquet alike, and an import takes without loss: `metadata` is all of an
+# item's as a JSON object (in .csv and .parquet as text), so that no type is guessed.
+COLUMNS = ("id", "image", "metadata")
 LONGEST_FIELD = 2**26  # characters; a picture as a data URI takes a few million
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,15})?")
 
@@ -53,19 +57,19 @@ class Table:
     def sources(self) -> Iterator[Source]:
         for line, row in _rows(self.name, self.open):
             where = f"{self.name} line {line}"
-            source = row if isinstance(row, Fault) else self._source(row, where)
-            yield Source("", {}, partial(_refused, source.reason), where) if isinstance(source, Fault) else source
+            source = refused(row, where) if isinstance(row, Fault) else self._source(row, where)
+            yield replace(source, row=line)
 
-    def _source(self, row: dict[str, Any], where: str) -> Source | Fault:
+    def _source(self, row: dict[str, Any], where: str) -> Source:
         id, image = row.pop("id", None), row.pop("image", None)
         id = str(id) if isinstance(id, int) and not isinstance(id, bool) else id
         if not isinstance(id, str) or not id:
-            return Fault("has no id")
+            return refused(Fault("has no id", "invalid-id"), where)
         if not isinstance(image, str) or not image:
-            return Fault("has no image")
+            return refused(Fault("has no image", "missing-image"), where, id)
         id = f"{self.prefix}:{id}" if self.prefix else id
         if not ID.fullmatch(id):
-            return Fault(f"{id[:60]!r} is no id, which is {ID_RULE}")
+            return refused(Fault(f"{id[:60]!r} is no id, which is {ID_RULE}", "invalid-id"), where)
         more = row.pop("metadata", None)
         if isinstance(more, dict):
             row = {**more, **row}
@@ -73,12 +77,11 @@ class Table:
             row["metadata"] = more
         found = described(id, row)
         if isinstance(found, Fault):
-            return found
+            return refused(found, where, id)
         try:
-            read = _embedded(image) if image[:5].lower() == "data:" else self.resolve(image)
+            return pictured(Source(id, found.metadata, unread, where), image, self.resolve)
         except Unreadable as error:
-            return Fault(str(error))
-        return Source(id, found.metadata, read, where)
+            return refused(Fault(str(error), error.slug), where, id)
 
 
 def open_table(
@@ -97,19 +100,44 @@ def open_table(
     return Table(name, open, resolve, prefix, count, bad or [], ignored, skipped, close)
 
 
-def open_table_file(file: Path, *, prefix: str = "") -> Table:
-    """A table whose pictures are named by paths beside it. Raises SourceError."""
+def open_table_file(file: Path, *, prefix: str = "", uploaded: bool = False) -> Table:
+    """A table whose pictures are named by paths beside it, unless it is `uploaded`. Raises SourceError."""
 
     def opened() -> IO[bytes]:
         return file.open("rb")
 
-    return open_table(readable(file.name), opened, partial(_beside, file.parent), prefix=prefix)
+    return open_table(
+        readable(file.name), opened, _nowhere if uploaded else partial(_beside, file.parent), prefix=prefix
+    )
 
 
 def _beside(folder: Path, image: str) -> Callable[[int], bytes]:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", image):
-        raise Unreadable("pictures are not fetched from addresses; put a path or a data URI")
     return partial(read_file, str(folder / image))
+
+
+def _nowhere(image: str) -> Callable[[int], bytes]:
+    raise Unreadable("the table came without pictures: send both in one .zip, or name addresses", "not-found")
+
+
+def pictured(source: Source, image: str, resolve: Resolve) -> Source:
+    """A source whose picture is what a cell names. Raises Unreadable."""
+    if image[:5].lower() == "data:":
+        return replace(source, read=_embedded(image))
+    if re.match(r"https?://", image, re.IGNORECASE):
+        return replace(source, url=image)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", image):
+        raise Unreadable("pictures are fetched from http and https addresses alone", "url-refused")
+    return replace(source, read=resolve(image))
+
+
+def unread(max_bytes: int) -> bytes:
+    """Reads what has to be fetched and is not. Raises Unreadable."""
+    raise Unreadable("pictures are fetched from addresses only with LOOKALIKE_FETCH_URLS=true", "url-refused")
+
+
+def refused(fault: Fault, where: str, id: str = "") -> Source:
+    """A source that cannot be read, so that it is counted and reported in its place."""
+    return Source(id, {}, partial(_refused, fault), where)
 
 
 def _embedded(uri: str) -> Callable[[int], bytes]:
@@ -130,8 +158,8 @@ def _embedded(uri: str) -> Callable[[int], bytes]:
     return read
 
 
-def _refused(reason: str, max_bytes: int) -> bytes:
-    raise Unreadable(reason)
+def _refused(fault: Fault, max_bytes: int) -> bytes:
+    raise Unreadable(fault.reason, fault.slug)
 
 
 def _rows(name: str, open: Callable[[], IO[bytes]]) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
@@ -195,7 +223,7 @@ def _typed(cells: dict[str, str]) -> dict[str, Any] | Fault:
             try:
                 row[title] = loads(cell)
             except JsonRefused as error:
-                return Fault(f"the column metadata is {error}")
+                return Fault(f"the column metadata is {error}", "invalid-metadata")
         elif cell and title:
             number = _NUMBER.fullmatch(cell)
             row[title] = (float(cell) if "." in cell else int(cell)) if number else cell
