@@ -15,6 +15,7 @@ from service.embedding.decoder import DecoderPool
 from service.embedding.loaded import LoadedModel, Networks, on_cpu
 from service.embedding.pipeline import Embedded, Pipeline
 from service.errors import NotReady
+from service.jobs.runner import Jobs
 from service.metrics import CollectionGauges, Metrics, Stopwatch
 from service.search.answer import Answer
 from service.search.query import Query
@@ -45,6 +46,7 @@ class Runtime:
             Batcher(lanes=2, max_batch=BUCKETS[-1]) if on_gpu else Batcher(lanes=cores),
             self.metrics,
         )
+        self.jobs = Jobs(catalogue.records, settings.data_dir, self.threads, self.metrics, at_once=settings.jobs)
         self._search = Search(self.pipeline, self.threads, self.metrics)
         self._collections = CollectionGauges(self.metrics)
         self._scraping = threading.Lock()
@@ -129,11 +131,12 @@ class Runtime:
             return self.metrics.text()
 
     async def close(self) -> None:
-        """Running pictures finish, waiting ones raise ShuttingDown, then the store is closed.
+        """Jobs stop where they are, running pictures finish, waiting ones raise ShuttingDown, then the store is closed.
 
         Nothing acknowledged is lost.
         """
         self.draining = True
+        await self.jobs.close()
         await self.pipeline.close()
         await self.threads.close()
         await asyncio.to_thread(self.catalogue.close)

@@ -85,6 +85,7 @@ class Settings(BaseSettings):
     max_import_bytes: int = Field(4 * 2**30, ge=1024, description="Largest uploaded file to import; it goes to disk")
     max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of one picture, all frames together")
     queue_limit: int = Field(64, ge=1, le=100_000, description="Requests that may wait or run before 503")
+    jobs: int = Field(2, ge=1, le=64, description="Jobs of one kind that run at a time; the rest wait for their turn")
     request_timeout: float = Field(30.0, gt=0, description="Seconds from arrival until a waiting request gives up")
     keep_originals: bool = Field(True, description="Keep uploaded bytes by sha256, so that another model can re-embed")
     weights: Location | None = Field(

@@ -72,7 +72,8 @@ ROOMS: dict[str, set[str]] = {
     "service.embedding": {"models", "index.errors", *VALUES, *LEAVES},
     "service.search": {"index", "service.embedding", *LEAVES},
     "service.imports": {"index", "models.errors", "service.embedding", *LEAVES},
-    "service.runtime": {"index", "models", "service.embedding", "service.search", *LEAVES},
+    "service.jobs": {"index.errors", *VALUES, *LEAVES},
+    "service.runtime": {"index", "models", "service.embedding", "service.jobs", "service.search", *LEAVES},
     "service.sample": {"index", "models", "service.embedding", "service.imports", "service.runtime", *LEAVES},
     "service.http": {
         "index",
@@ -80,6 +81,7 @@ ROOMS: dict[str, set[str]] = {
         "service.embedding",
         "service.search",
         "service.imports",
+        "service.jobs",
         "service.sample",
         "service.runtime",
         "service.upkeep",

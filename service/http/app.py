@@ -6,6 +6,7 @@ from starlette.types import ASGIApp
 
 from service.http.admission import Admission
 from service.http.door import Door, Hosts
+from service.http.kinds import register
 from service.http.middleware import Answers
 from service.http.openapi.committed import routed
 from service.http.openapi.describe import describe
@@ -18,6 +19,7 @@ def create_app(runtime: Runtime, *, admin_token: str | None = None) -> ASGIApp:
 
     admin_token: whoever sends it may ask for what commands need; None: nobody.
     """
+    register(runtime)
     app = routed()
     app.state.runtime = runtime
     app.state.admission = Admission(runtime.settings.queue_limit)

@@ -18,6 +18,7 @@ from service.http.admission import Admission
 from service.http.bodies.reading import known_query
 from service.http.problems import invalid
 from service.http.schemas.fields import ItemId, Name
+from service.http.schemas.jobs import JobId
 from service.runtime import Runtime
 
 
@@ -59,6 +60,7 @@ FILLERS: dict[str, Callable[[Request], Any]] = {
     "name": _name,
     "collection": _collection,
     "id": _id,
+    "job": lambda request: request.path_params["job"],
 }
 
 
@@ -95,6 +97,7 @@ class Direct(APIRoute):
 # What the document shows of the parameters that `Direct` fills.
 CollectionName = Annotated[Name, Path(alias="c")]
 ItemPath = Annotated[ItemId, Path(alias="id")]
+JobPath = Annotated[JobId, Path()]
 
 
 def _filled_by_direct() -> Runtime:

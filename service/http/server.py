@@ -148,12 +148,13 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
             default.providers[0],
             runtime.cores,
         )
-        tasks.extend(asyncio.create_task(_guarded(work, runtime)) for work in background)
+        tasks.extend(asyncio.create_task(_guarded(work, runtime)) for work in (_go_on, *background))
 
     def ending() -> None:
         log.info("Shutting down")
         owner.remove_note(settings.data_dir)
         runtime.draining = True
+        runtime.jobs.stop()
         for task in tasks:
             task.cancel()
 
@@ -173,6 +174,11 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
     await Server(config, house, on_start=started, on_end=ending).serve(sockets=[listener])
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.gather(*tasks)
+
+
+async def _go_on(runtime: Runtime) -> None:
+    """Jobs that an earlier process left go on."""
+    await runtime.jobs.start()
 
 
 async def _guarded(work: Background, runtime: Runtime) -> None:

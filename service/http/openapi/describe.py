@@ -51,6 +51,7 @@ TAGS = {
     "search": "Find similar pictures: by upload, by a stored item, by vector, by examples.",
     "items": "Put, read, change, list and delete the pictures of a collection.",
     "collections": "Named sets of items under one model.",
+    "jobs": "Work that goes on after its request was answered, and through restarts.",
     "embeddings": "Vectors of pictures, in OpenAI's shape.",
     "system": "Health, metrics and what runs here.",
 }

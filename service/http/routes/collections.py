@@ -94,9 +94,12 @@ async def update_collection(collection: Named, request: Request, runtime: Loaded
     responses=refusals("not-found", "storage"),
 )
 async def delete_collection(collection: Named, runtime: Loaded) -> Response:
-    """Deletes a collection with all it holds; `default` is emptied instead."""
+    """Deletes a collection with all it holds, and ends its jobs; `default` is emptied instead."""
+    await runtime.jobs.drop(collection.name, forget=False)
     if collection.name == DEFAULT:
         await runtime.write(runtime.empty_default)
     else:
         await runtime.write(runtime.catalogue.drop, collection.name)
+    # What was asked for meanwhile ends too, and a later collection of this name has no history.
+    await runtime.jobs.drop(collection.name, forget=collection.name != DEFAULT)
     return Response(status_code=204)
