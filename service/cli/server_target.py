@@ -54,7 +54,9 @@ class ServerTarget:
                 raise PictureRefused(str(error), error.slug) from None
             raise
 
-    async def describe(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+    async def describe(
+        self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any], *, keep: bool = True
+    ) -> None:
         # The server embeds nothing where the picture is the same, and knows best whether it still is.
         await self.put(id, data, sha256, metadata)
 

@@ -5,6 +5,7 @@ A batch is whole or absent, so a process that is killed leaves nothing half-writ
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ class CatalogueTarget:
         self._waiting: list[Entry] = []
         self._bytes = 0
         self._since = time.monotonic()
+        self._writing = asyncio.Lock()
         self.lanes = pipeline.concurrency
         self.max_bytes = max_bytes
 
@@ -67,18 +69,20 @@ class CatalogueTarget:
         if late or len(self._waiting) >= BATCH_ITEMS or self._bytes >= BATCH_BYTES:
             await self.finish()
 
-    async def describe(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+    async def describe(
+        self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any], *, keep: bool = True
+    ) -> None:
         try:
-            # What was added to the item since it was looked at stays.
             write = self._collection.replace_metadata
-            await self._threads.write(write, id, metadata, sha256=sha256, keep=True)
+            await self._threads.write(write, id, metadata, sha256=sha256, keep=keep)
         except ItemNotFound as error:
             raise ItemGone(str(error)) from None
 
     async def finish(self) -> None:
-        batch, self._waiting, self._bytes = self._waiting, [], 0
-        if batch:
-            await self._threads.write(self._collection.upsert, batch, fingerprint=self._collection.fingerprint)
+        async with self._writing:  # a batch that another lane has begun to write counts as put so far
+            batch, self._waiting, self._bytes = self._waiting, [], 0
+            if batch:
+                await self._threads.write(self._collection.upsert, batch, fingerprint=self._collection.fingerprint)
 
 
 def slug_of(error: ImageError | EmbeddingInvalid) -> str:

@@ -9,6 +9,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from service.imports.claims import Claims, taken
@@ -27,18 +28,31 @@ async def run(
     total: int,
     bad: Sequence[Bad] = (),
     on_progress: Callable[[Tally], None] = lambda tally: None,
+    on_bad: Callable[[Bad], None] | None = None,
     stop: asyncio.Event | None = None,
+    merge: bool = True,
+    since: float = float("inf"),
 ) -> Tally:
     """Imports `sources`, which are read once, some ahead.
 
     total: how many there are. bad: files already known to fail, reported with the rest. on_progress: called after every
-    picture. Setting `stop` ends it early: pictures under way finish, the tally says `interrupted`. Raises what `target`
-    raises.
+    picture; on_bad: with every one that fails, instead of keeping it in the tally. Setting `stop` ends it early:
+    pictures under way finish, the tally says `interrupted`. merge: metadata that only the stored item has stays. since:
+    UTC seconds of an earlier run that was cut off; what it wrote counts as written, and not as unchanged. Raises what
+    `target` raises.
     """
     began = time.monotonic()
-    tally = Tally(total + len(bad), bad=list(bad))
+    tally = Tally(total + len(bad))
     reader = Reader(sources, target)
     claims = Claims()
+    write = partial(_one, target=target, tally=tally, merge=merge, since=since)
+
+    def failed(row: Bad) -> None:
+        tally.failed += 1
+        (on_bad or tally.bad.append)(row)
+
+    for row in bad:
+        failed(row)
 
     async def lane() -> None:
         while not (stop and stop.is_set()) and (read := await reader.next()) is not None:
@@ -46,9 +60,9 @@ async def run(
                 if read.trouble is not None:
                     raise PictureRefused(read.trouble, read.slug)
                 async with claims.claim(read.id, read.source.name):
-                    await _one(read, target, tally)
+                    await write(read)
             except PictureRefused as error:
-                tally.bad.append(Bad(read.source.name, str(error), error.slug, read.id, read.source.row))
+                failed(Bad(read.source.name, str(error), error.slug, read.id, read.source.row))
             tally.seconds = time.monotonic() - began
             on_progress(tally)
 
@@ -63,19 +77,24 @@ async def run(
     return tally
 
 
-async def _one(read: Read, target: Target, tally: Tally) -> None:
+async def _one(read: Read, target: Target, tally: Tally, *, merge: bool, since: float) -> None:
     id, source, stored = read.id, read.source, read.stored
     holder = stored.metadata.get("path") if stored is not None else None
     if isinstance(holder, str) and holder != source.name and holder in source.rivals:
         raise taken(id, holder)  # which comes yet, and keeps what it has
-    metadata = source.metadata
-    write = upsert(stored, read.sha256, metadata, merge=True)
-    if write.action is Action.KEEP:
-        tally.unchanged += 1
+    metadata = source.metadata if merge or not source.root else {**source.metadata, ROOT: source.root}
+    write = upsert(stored, read.sha256, metadata, merge=merge)
+    if write.action is Action.KEEP and stored is not None:
+        if stored.updated_at < since:
+            tally.unchanged += 1
+        elif stored.created_at < since:
+            tally.replaced += 1
+        else:
+            tally.created += 1
         return
     if write.action is Action.DESCRIBE:
         try:
-            await target.describe(id, read.data, read.sha256, write.metadata)
+            await target.describe(id, read.data, read.sha256, write.metadata, keep=merge)
         except ItemGone:
             stored, write = None, upsert(None, read.sha256, metadata)
     if write.action is Action.EMBED:

@@ -17,10 +17,15 @@ from index.items import Item
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a collection holds under an id. sha256: of the picture's bytes; None for an imported vector."""
+    """What a collection holds under an id. sha256: of the picture's bytes; None for an imported vector.
+
+    created_at, updated_at: UTC seconds; 0 where they are not known here.
+    """
 
     sha256: str | None
     metadata: Mapping[str, Any]
+    created_at: float = 0.0
+    updated_at: float = 0.0
 
 
 class Action(enum.Enum):
@@ -53,7 +58,7 @@ def upsert(stored: Stored | None, sha256: str, metadata: Mapping[str, Any], *, m
 
 def stored_of(item: Item) -> Stored:
     """What the rule looks at of an item."""
-    return Stored(item.media.sha256 if item.media else None, item.metadata)
+    return Stored(item.media.sha256 if item.media else None, item.metadata, item.created_at, item.updated_at)
 
 
 def same_json(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -10,12 +10,15 @@ from service.imports.sources.source import Bad
 
 @dataclass(slots=True)
 class Tally:
-    """total: pictures found, bad ones included. seconds: since the import began."""
+    """total: pictures found, bad ones included. bad: those that failed, where they are kept here. seconds: since the
+    import began.
+    """
 
     total: int
     created: int = 0
     replaced: int = 0
     unchanged: int = 0
+    failed: int = 0
     bad: list[Bad] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
@@ -27,7 +30,7 @@ class Tally:
 
     @property
     def handled(self) -> int:
-        return self.done + self.unchanged + len(self.bad)
+        return self.done + self.unchanged + self.failed
 
     @property
     def images_per_second(self) -> float:
@@ -42,7 +45,7 @@ class Tally:
             "created": self.created,
             "replaced": self.replaced,
             "unchanged": self.unchanged,
-            "failed": len(self.bad),
+            "failed": self.failed,
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.images_per_second, 2),
             "interrupted": self.interrupted,

@@ -45,8 +45,13 @@ class Target(Protocol):
         """Embeds a picture and creates or replaces its item."""
         ...
 
-    async def describe(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
-        """Replaces the metadata of an item that has this picture. Raises ItemGone where it has not, or not any more."""
+    async def describe(
+        self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any], *, keep: bool = True
+    ) -> None:
+        """Replaces the metadata of an item that has this picture. Raises ItemGone where it has not, or not any more.
+
+        keep: what was added to the item since it was looked at stays.
+        """
         ...
 
     async def finish(self) -> None:

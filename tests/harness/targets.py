@@ -29,11 +29,15 @@ class Memory:
         self.asked: list[list[str]] = []
         self.searched: list[list[str]] = []
         self.room = room
+        self.dates: dict[str, tuple[float, float]] = {}
 
     async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
         self.asked.append(list(ids))
         there = {id: self.items[id] for id in ids if id in self.items}
-        return {id: Stored(hashlib.sha256(data).hexdigest(), kept) for id, (data, kept) in there.items()}
+        return {
+            id: Stored(hashlib.sha256(data).hexdigest(), kept, *self.dates.get(id, (0.0, 0.0)))
+            for id, (data, kept) in there.items()
+        }
 
     async def under(self, paths: Sequence[str]) -> Mapping[str, Stored]:
         self.searched.append(list(paths))
@@ -50,7 +54,9 @@ class Memory:
         self.embedded += 1
         self.items[id] = (data, dict(metadata))
 
-    async def describe(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+    async def describe(
+        self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any], *, keep: bool = True
+    ) -> None:
         if id not in self.items or self.items[id][0] != data:
             raise ItemGone(id)
         self.items[id] = (data, dict(metadata))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ def folder(root: Path, **contents: bytes) -> list[Source]:
     for name, content in contents.items():
         (root / f"{name}.jpg").write_bytes(content)
     return list(plan(root).sources())
+
+
+def encoded(text: str, limit: int) -> bytes:
+    return text.encode()
 
 
 def bytes_of(number: int, limit: int) -> bytes:
@@ -185,3 +190,38 @@ def test_a_picture_is_embedded_exactly_when_its_bytes_are_new(
 def test_what_was_written_is_kept_the_next_time(stored: dict[str, Any], wanted: dict[str, Any], merge: bool) -> None:
     written = upsert(Stored("s", stored), "s", wanted, merge=merge).metadata
     assert upsert(Stored("s", written), "s", wanted, merge=merge).action is Action.KEEP
+
+
+def test_what_an_earlier_run_has_written_counts_as_written() -> None:
+    """A run that was cut off and goes on has the counts of one that was not; nothing is embedded twice."""
+    target = Memory()
+    target.dates = {"a": (50.0, 120.0), "b": (110.0, 110.0), "c": (10.0, 20.0)}
+    sources = [Source(id, {}, partial(encoded, id), id) for id in "abcd"]
+    for id in "abc":
+        target.items[id] = (id.encode(), {})
+    tally = imported(sources, target, since=100.0)
+    assert (tally.created, tally.replaced, tally.unchanged, target.embedded) == (2, 1, 1, 1)
+
+
+def test_where_the_source_is_the_whole_truth_other_metadata_goes() -> None:
+    """Merged, what only the item has stays; otherwise it has what the source says, and the root that brought it."""
+    source = Source("a", {"price": 2}, lambda _: b"a", "a")
+    for merge, kept in ((True, {"price": 2, "sale": True}), (False, {"price": 2})):
+        target = Memory()
+        target.items["a"] = (b"a", {"price": 1, "sale": True})
+        assert imported([source], target, merge=merge).replaced == 1
+        assert target.items["a"][1] == kept
+        assert imported([source], target, merge=merge).unchanged == 1
+    rooted = replace(source, root="photos-1")
+    assert imported([rooted], target, merge=False).replaced == 1
+    assert target.items["a"][1] == {"price": 2, "root": "photos-1"}
+    assert imported([rooted], target, merge=False).unchanged == 1
+
+
+def test_bad_pictures_may_be_told_instead_of_kept() -> None:
+    """An import of a million bad rows takes no more memory than one of none; all are counted."""
+    told: list[Bad] = []
+    sources = [Source(id, {}, lambda _: b"bad", id) for id in "abc"]
+    tally = asyncio.run(run(sources, Memory(), total=3, bad=[Bad("x", "is a link")], on_bad=told.append))
+    assert (tally.failed, tally.bad, tally.handled) == (4, [], 4)
+    assert told[0].path == "x" and {row.path for row in told} == {"a", "b", "c", "x"}
