@@ -25,12 +25,14 @@ FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin lookalike \
     && install --directory --owner=lookalike --group=lookalike /data
 COPY --from=build /opt/lookalike /opt/lookalike
+# The first start makes an admin key and writes it into /data/first-key; mount a secret there to choose your own.
 # Behind a proxy, LOOKALIKE_ALLOWED_HOSTS takes its name; /livez below answers under any.
 ENV PATH=/opt/lookalike/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     LOOKALIKE_DATA_DIR=/data \
     LOOKALIKE_MODEL_DIR=/opt/lookalike/models \
     LOOKALIKE_HOST=0.0.0.0 \
+    LOOKALIKE_BOOTSTRAP_KEY_FILE=/data/first-key \
     LOOKALIKE_LOG_FORMAT=json
 USER lookalike
 WORKDIR /data

@@ -7,6 +7,9 @@ ServiceError
 │   └── Overloaded              more waits already than may wait
 │       └── DeadlinePassed      the request waited longer than it may
 ├── InvalidRequest              the caller's input; `field` says where, `message` what
+├── Unauthorized                no key, or one that opens nothing
+├── Forbidden                   a key that opens other things
+├── RateLimited                 a key that asks too often; `retry_after` says when to come back
 └── UrlRefused                  a picture's address may not be fetched
 
 What a way in makes of them is its own affair: `service.http.problems` has the table for HTTP.
@@ -63,6 +66,22 @@ class InvalidRequest(ServiceError):
         super().__init__(f"{field}: {message}")
         self.field = field
         self.message = message
+
+
+class Unauthorized(ServiceError):
+    """No key was sent where one is needed, or one that is unknown, was revoked or has expired."""
+
+
+class Forbidden(ServiceError):
+    """The key is good, and not for this."""
+
+
+class RateLimited(ServiceError):
+    """The key asked more often than it may. retry_after: seconds."""
+
+    def __init__(self, rate: str, retry_after: float) -> None:
+        super().__init__(f"This key may ask {rate.replace('/', ' times per ')}; try again later")
+        self.retry_after = retry_after
 
 
 class UrlRefused(ServiceError):

@@ -27,7 +27,6 @@ NOT_YET = {
     "engine": "embedded",
     "milvus_uri": "",
     "fetch_urls": "false",
-    "bootstrap_key_file": "",
 }
 
 
@@ -88,6 +87,10 @@ class Settings(BaseSettings):
     jobs: int = Field(2, ge=1, le=64, description="Jobs of one kind that run at a time; the rest wait for their turn")
     request_timeout: float = Field(30.0, gt=0, description="Seconds from arrival until a waiting request gives up")
     keep_originals: bool = Field(True, description="Keep uploaded bytes by sha256, so that another model can re-embed")
+    insecure: bool = Field(False, description="Answer other machines without keys; for a proxy that asks for its own")
+    bootstrap_key_file: Location | None = Field(
+        None, description="File with the first admin key; made where it does not exist, while there are no keys"
+    )
     weights: Location | None = Field(
         None, description="The model's package, already fetched, for machines without npm or pip"
     )

@@ -68,6 +68,7 @@ ROOMS: dict[str, set[str]] = {
     "service.strict_json": {"index.limits"},
     "service.text": set(),
     "service.upkeep": {"index.errors", "service.text", *VALUES},
+    "service.access": {"index.errors", "index.limits", "service.errors", *VALUES},
     "service.threads": {"index.errors", "service.metrics"},
     "service.embedding": {"models", "index.errors", *VALUES, *LEAVES},
     "service.search": {"index", "service.embedding", *LEAVES},
@@ -77,6 +78,7 @@ ROOMS: dict[str, set[str]] = {
     "service.sample": {"index", "models", "service.embedding", "service.imports", "service.runtime", *LEAVES},
     "service.http": {
         "index",
+        "service.access",
         "models",
         "service.embedding",
         "service.search",

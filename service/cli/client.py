@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from index.errors import DirectoryLocked
-from service.owner import Note, NoteMissing, OwnerError, read_note
+from service.owner import Note, NoteMissing, OwnerError, new_token, read_note
 
 if TYPE_CHECKING:
     from service.runtime import Runtime
@@ -101,8 +101,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     try:
         from service.http.app import create_app
 
-        transport = httpx.ASGITransport(create_app(runtime), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=None) as http:
+        token = new_token()
+        transport = httpx.ASGITransport(create_app(runtime, admin_token=token), raise_app_exceptions=False)
+        owner = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://localhost", headers=owner, timeout=None
+        ) as http:
             yield Service(Api(http), runtime, str(settings.data_dir))
     finally:
         await runtime.close()

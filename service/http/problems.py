@@ -90,6 +90,9 @@ SLUGS: dict[type[Exception], str] = {
     store.StoreClosed: "not-ready",
     errors.NotReady: "not-ready",
     errors.Overloaded: "overloaded",
+    errors.Unauthorized: "unauthorized",
+    errors.Forbidden: "forbidden",
+    errors.RateLimited: "rate-limited",
     errors.UrlRefused: "url-refused",
 }
 
@@ -118,7 +121,9 @@ def problem_of(error: Exception) -> Problem:
 
 
 def _when(error: Exception, status: int) -> dict[str, str]:
-    if status != 503:
+    if status == 401:
+        return {"WWW-Authenticate": 'Bearer realm="lookalike"'}
+    if status not in (429, 503):
         return {}
-    seconds = error.retry_after if isinstance(error, errors.Unavailable) else RETRY_SECONDS
+    seconds = error.retry_after if isinstance(error, errors.Unavailable | errors.RateLimited) else RETRY_SECONDS
     return {"Retry-After": str(max(1, round(seconds)))}

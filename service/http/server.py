@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -16,7 +17,9 @@ from typing import Any, cast
 import uvicorn
 
 from service import owner
-from service.http.app import create_app
+from service.access.first import FirstKeyError, first_key
+from service.access.keys import Keys
+from service.http.app import create_app, needs_key
 from service.http.bodies.body import remove_incoming
 from service.http.connection.connections import Connections, limit_of_descriptors
 from service.http.connection.protocol import PATIENCE, Connection
@@ -60,9 +63,26 @@ async def _serve(settings: Settings, background: Sequence[Background]) -> None:
         runtime = await Runtime.open(settings)
         remove_incoming(settings.data_dir)
         try:
+            check_keys(Keys(runtime.catalogue.records), settings)
             await _answer(runtime, listener, background)
         finally:
             await runtime.close()
+
+
+def check_keys(keys: Keys, settings: Settings) -> None:
+    """Makes the first key where one is asked for. Raises SettingsError where anybody on the network would get in."""
+    file = settings.bootstrap_key_file
+    try:
+        if file is not None and first_key(keys, file, time.time()) is not None:
+            log.info("The first admin key is the one in %s", file)
+    except FirstKeyError as error:
+        raise SettingsError(str(error)) from error
+    if needs_key(settings) and not keys.all():
+        raise SettingsError(
+            f"{settings.host} is reached from other machines, and there is no key: make one with `lookalike keys "
+            "create --scope admin`, or name a file for it in LOOKALIKE_BOOTSTRAP_KEY_FILE; LOOKALIKE_INSECURE=true "
+            "serves everybody who can connect"
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:

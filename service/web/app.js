@@ -1,5 +1,7 @@
 // The page holds no state that the service does not: a question (a picture, or an item's id), its answer, and what is shown of it.
 
+import { askForKey, hasKey, keyHeaders, onKey } from "./key.js";
+
 const LIMIT = 24;
 const SOURCES = {
   request: "asked for",
@@ -37,7 +39,7 @@ class Refused extends Error {
 async function call(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, { ...options, headers: keyHeaders() });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The service does not answer", "It may be restarting. Try again in a moment.");
@@ -49,6 +51,7 @@ async function call(path, options = {}) {
   } catch {
     // Not JSON: something between us and the service answered, and the status is all there is.
   }
+  if (response.status === 401) askForKey(problem.detail?.split(";")[0] ?? "The key was refused");
   throw new Refused(response.status, problem.title ?? `Error ${response.status}`, problem.detail ?? response.statusText);
 }
 
@@ -114,7 +117,7 @@ function showQuestion(asked) {
   preview.hidden = false;
   preview.onerror = () => { preview.hidden = true; };
   if (asked.item !== undefined) {
-    preview.src = `${collectionPath()}/items/${encodeURIComponent(asked.item)}/thumbnail`;
+    showStored(preview, asked);
     preview.alt = `The catalogue's ${asked.item}`;
     $("caption").textContent = asked.item;
   } else {
@@ -123,6 +126,19 @@ function showQuestion(asked) {
     $("caption").textContent = asked.name;
   }
   $("caption").hidden = false;
+}
+
+/** An item's picture. An <img> sends no key, so where there is one the picture is fetched. */
+async function showStored(preview, asked) {
+  const path = `${collectionPath()}/items/${encodeURIComponent(asked.item)}/thumbnail`;
+  if (!hasKey()) {
+    preview.src = path;
+    return;
+  }
+  const response = await fetch(path, { headers: keyHeaders() }).catch(() => null);
+  if (question !== asked) return;
+  if (response?.ok) preview.src = URL.createObjectURL(await response.blob());
+  else preview.hidden = true;
 }
 
 function show(state, announcement) {
@@ -173,6 +189,12 @@ function showNone(answer) {
 }
 
 function showError(error) {
+  if (error.status === 401) {
+    $("summary").textContent = "";
+    $("grid").replaceChildren();
+    show("idle", "");
+    return; // the form for the key says it
+  }
   $("grid").replaceChildren();
   $("summary").textContent = "";
   $("error-title").textContent = error.title ?? "Something went wrong on this page";
@@ -287,7 +309,7 @@ async function watchCollections() {
     if (!document.hidden) await refreshCollections();
     if ($("count").classList.contains("growing") || $("count").dataset.count === "0") pause = 2_000;
   } catch (error) {
-    $("count").textContent = error.title ?? "unknown";
+    $("count").textContent = error.status === 401 ? "" : (error.title ?? "unknown");
     pause = 3_000;
   }
   setTimeout(watchCollections, pause);
@@ -355,5 +377,15 @@ function followAddress() {
 }
 
 window.addEventListener("popstate", followAddress);
+onKey(async () => {
+  const asked = question;
+  try {
+    await refreshCollections();
+    if (asked) ask(asked);
+    else followAddress();
+  } catch (error) {
+    showError(error);
+  }
+});
 await watchCollections();
 if (new URLSearchParams(location.search).has("similar")) followAddress();

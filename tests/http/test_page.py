@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -300,3 +301,41 @@ def test_the_page_is_whole_without_inline_code() -> None:
     html = (ROOT / "service" / "web" / "index.html").read_text()
     assert "<style" not in html and " style=" not in html and " onclick" not in html and "https://" not in html
     assert html.count("<script") == 1 and 'src="/static/app.js"' in html
+
+
+def test_a_service_with_keys_asks_for_one_and_keeps_it_for_the_tab(
+    browser: Browser, module_server: StartServer
+) -> None:
+    """Wrong, revoked and right keys; pictures of results load, and a new tab asks again."""
+    server = module_server("keyed page")
+    server.put("default", "one", picture(0), '{"name": "one"}').raise_for_status()
+    made = [json.loads(server.cli("keys", "create", "--scope", "search", "--json").stdout) for _ in range(2)]
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    page = context.new_page()
+    page.goto(server.url)
+    form = page.get_by_role("form", name="This catalogue needs a key")
+    expect(form).to_be_visible()
+    form.get_by_label("Key", exact=True).fill("lk_wrong")
+    form.get_by_role("button", name="Open").click()
+    expect(form).to_contain_text("This key is not known here")
+    form.get_by_label("Key", exact=True).fill(made[0]["key"])
+    form.get_by_role("button", name="Open").click()
+    expect(form).to_be_hidden()
+    expect(page.locator("#count")).to_have_text("1 picture")
+    page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": picture(0)})
+    shown = page.locator(".card img")
+    expect(shown).to_have_count(1)
+    page.wait_for_function("document.querySelector('.card img').naturalWidth > 0")
+    page.get_by_role("button", name="Find similar to one").click()
+    expect(page.locator("#preview")).to_have_attribute("src", re.compile("^blob:"))
+    assert server.cli("keys", "revoke", made[0]["id"]).returncode == 0
+    page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": picture(0)})
+    expect(form).to_be_visible()
+    expect(form).to_contain_text("This key is not known here")
+    form.get_by_label("Key", exact=True).fill(made[1]["key"])
+    form.get_by_role("button", name="Open").click()
+    expect(page.locator(".card img")).to_have_count(1)  # what was asked is asked again
+    other = context.new_page()
+    other.goto(server.url)
+    expect(other.get_by_role("form", name="This catalogue needs a key")).to_be_visible()
+    context.close()

@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.access.scopes import needs
 from service.http.openapi import examples
 from service.http.problems import MEDIA_TYPE
 from service.http.schemas import collections, embeddings, items, problems, queries, search
@@ -42,10 +43,10 @@ finds the items whose vectors are nearest by cosine. Nothing near enough is an a
 Every error is `application/problem+json` (RFC 9457); its `type` says which kind. After 503 come back as `Retry-After`
 says. A write that was answered with 2xx is on disk, and every later search sees it.
 """
+UNASKED = "Not asked for by a service without keys, and then not looked at"
 SECURITY = {
-    "type": "http",
-    "scheme": "bearer",
-    "description": "Not asked for by a service without keys, and then not looked at",
+    "bearer": {"type": "http", "scheme": "bearer", "description": UNASKED},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": UNASKED},
 }
 TAGS = {
     "search": "Find similar pictures: by upload, by a stored item, by vector, by examples.",
@@ -83,10 +84,10 @@ def describe(app: FastAPI, *, root: str = "") -> Schema:
     )
     document["info"] |= {"description": DESCRIPTION, "contact": {"name": "The Lookalike authors"}}
     document["servers"] = [{"url": root or "/", "description": "This service"}]
-    document["security"] = [{}, {"key": []}]
+    document["security"] = [{}, *({name: []} for name in SECURITY)]
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     _, shared = models_json_schema([(model, "validation") for model in REQUESTS], ref_template=REF)
-    document.setdefault("components", {})["securitySchemes"] = {"key": SECURITY}
+    document.setdefault("components", {})["securitySchemes"] = SECURITY
     components = document["components"].setdefault("schemas", {})
     components.update(shared["$defs"])
     for generated in ("HTTPValidationError", "ValidationError"):
@@ -196,7 +197,12 @@ def reference(model: type[BaseModel]) -> dict[str, str]:
 
 def _finish(path: str, method: str, operation: Schema) -> None:
     responses = operation["responses"]
-    for status, response in _answers(["misdirected", *(["forbidden"] if method != "get" else [])]).items():
+    if needs(operation["operationId"]) == "open":
+        operation["security"] = []
+        refused = ["misdirected"]
+    else:
+        refused = ["unauthorized", "forbidden", "misdirected", "rate-limited"]
+    for status, response in _answers(refused).items():
         responses.setdefault(str(status), response)
     operation["responses"] = dict(sorted(responses.items()))
     text = " ".join(operation["description"].split("\n\n")[0].split())

@@ -12,6 +12,8 @@ from fastapi import APIRouter, Request, Response
 from index.errors import StoreError
 from models.errors import ArtefactError
 from service import upkeep
+from service.access import manage
+from service.access.audit import Audit
 from service.http.bodies.body import incoming, media_type, to_file
 from service.http.bodies.reading import read_json
 from service.http.problems import Problem, problem_of
@@ -77,6 +79,55 @@ class UpgradeRequest(Strict):
     label: str = "label"
     force: bool = False
     discard: bool = False
+
+
+class KeyRequest(Strict):
+    scope: str
+    name: str = ""
+    collection: str | None = None
+    expires: str | None = None
+    rate: str | None = None
+
+
+class RevokeRequest(Strict):
+    id: str
+
+
+class KeysRequest(Strict):
+    pass
+
+
+@router.post("/keys/create")
+async def create_key(request: Request, runtime: Loaded) -> Response:
+    """A new key, in force with this answer."""
+    holder(request)
+    asked = await read_json(request, KeyRequest.read)
+    made = await runtime.write(lambda: manage.create(runtime.catalogue, audit_of(request), **asked.model_dump()))
+    await runtime.read(request.app.state.access.read)
+    return _json(made)
+
+
+@router.post("/keys/list")
+async def list_keys(request: Request, runtime: Loaded) -> Response:
+    """Every key, without its text."""
+    holder(request)
+    await read_json(request, KeysRequest.read)
+    return _json(await runtime.read(lambda: manage.listed(runtime.catalogue)))
+
+
+@router.post("/keys/revoke")
+async def revoke_key(request: Request, runtime: Loaded) -> Response:
+    """Takes a key away; it opens nothing once this is answered."""
+    holder(request)
+    asked = await read_json(request, RevokeRequest.read)
+    gone = await runtime.write(lambda: manage.revoke(runtime.catalogue, audit_of(request), id=asked.id))
+    await runtime.read(request.app.state.access.read)
+    return _json(gone)
+
+
+def audit_of(request: Request) -> Audit:
+    audit: Audit = request.app.state.audit
+    return audit
 
 
 @router.post("/snapshot")

@@ -34,6 +34,8 @@ async def list_collections(request: Request, runtime: Loaded) -> Response:
     """Lists the collections in the order of their names, a page at a time."""
     asked = query_fields(request, PageFields)
     infos = [info for info in await runtime.read(runtime.catalogue.infos) if info.name > (asked.cursor or "")]
+    only = request.scope["asker"].collection
+    infos = [info for info in infos if only in (None, info.name)]
     infos.sort(key=lambda info: info.name)
     more = len(infos) > asked.limit
     infos = infos[: asked.limit]

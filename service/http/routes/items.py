@@ -21,6 +21,7 @@ from service.http.schemas.items import (
     ItemPage,
     ListFields,
     MetadataPatch,
+    Signature,
     read_delete,
 )
 from service.imports.put import checked_size, metadata_of, put_item
@@ -153,9 +154,11 @@ async def delete(collection: Named, id: ItemPath, runtime: Loaded) -> Response:
     operation_id="get_thumbnail",
     response_class=Response,
     responses=THUMBNAIL | refusals("not-found", binary=True),
+    openapi_extra=query_string(Signature),
 )
 async def thumbnail(collection: Named, id: ItemPath, request: Request, runtime: Loaded) -> Response:
     """Shows an item's picture as WebP, longest side 256; 404 for an item imported as a vector."""
+    query_fields(request, Signature)
     webp = await runtime.read(collection.thumbnail, id)
     etag = f'"{zlib.crc32(webp):08x}-{len(webp):x}"'
     headers = {"ETag": etag, "Cache-Control": "private, max-age=0, must-revalidate"}

@@ -12,7 +12,7 @@ from service.http.bodies.reading import query_fields, read_json, read_raw, read_
 from service.http.middleware import while_connected
 from service.http.openapi.describe import form_body, json_body, query_string, raw_body, refusals
 from service.http.problems import problem_of
-from service.http.routing import Admitted, Direct, ItemPath, Loaded, Named, deadline
+from service.http.routing import Admitted, Direct, ItemPath, Loaded, Named, addresses, deadline
 from service.http.schemas.problems import ProblemDetails
 from service.http.schemas.queries import (
     Query,
@@ -51,7 +51,7 @@ async def search_by_image(collection: Named, request: Request, runtime: Loaded, 
             work = runtime.search(
                 collection, query_of(asked, picture(data, asked)), watch=watch, deadline=deadline(runtime)
             )
-            return answered(SearchResponse.of(await while_connected(request.receive, work), runtime.settings.root_path))
+            return answered(SearchResponse.of(await while_connected(request.receive, work), addresses(request)))
 
 
 @router.post(
@@ -73,7 +73,7 @@ async def search_by_raw_image(collection: Named, request: Request, runtime: Load
             work = runtime.search(
                 collection, query_of(asked, picture(data, asked)), watch=watch, deadline=deadline(runtime)
             )
-            return answered(SearchResponse.of(await while_connected(request.receive, work), runtime.settings.root_path))
+            return answered(SearchResponse.of(await while_connected(request.receive, work), addresses(request)))
 
 
 @router.get(
@@ -91,7 +91,7 @@ async def similar_items(
     asked = query_fields(request, SimilarFields)
     with admission.place():
         found = await runtime.search(collection, query_of(asked, domain.ById(id)), watch=watch)
-        return answered(SearchResponse.of(found, runtime.settings.root_path))
+        return answered(SearchResponse.of(found, addresses(request)))
 
 
 @router.post(
@@ -108,7 +108,7 @@ async def query(collection: Named, request: Request, runtime: Loaded, admission:
         asked = await read_json(request, read_query, room)
         with admission.place():
             work = runtime.search(collection, json_query(asked), watch=watch, deadline=deadline(runtime))
-            return answered(SearchResponse.of(await while_connected(request.receive, work), runtime.settings.root_path))
+            return answered(SearchResponse.of(await while_connected(request.receive, work), addresses(request)))
 
 
 @router.post(
@@ -124,29 +124,29 @@ async def query_batch(collection: Named, request: Request, runtime: Loaded, admi
         asked = await read_json(request, QueryBatch.read, room)
         until = deadline(runtime)
         with admission.place():
-            work = all_of_batch(runtime, collection, asked.queries, until, request.url.path)
+            work = all_of_batch(runtime, collection, asked.queries, until, request)
             return answered(QueryResponses(responses=await while_connected(request.receive, work)))
 
 
 async def all_of_batch(
-    runtime: Runtime, collection: Collection, queries: list[object], until: float, path: str
+    runtime: Runtime, collection: Collection, queries: list[object], until: float, request: Request
 ) -> list[SearchResponse | ProblemDetails]:
-    return [await one_of_batch(runtime, collection, each, until, path) for each in queries]
+    return [await one_of_batch(runtime, collection, each, until, request) for each in queries]
 
 
 async def one_of_batch(
-    runtime: Runtime, collection: Collection, raw: object, until: float, path: str
+    runtime: Runtime, collection: Collection, raw: object, until: float, request: Request
 ) -> SearchResponse | ProblemDetails:
     watch = Stopwatch()
     try:
         asked = json_query(read_query(raw))
         found = await runtime.search(collection, asked, watch=watch, deadline=until)
-        return SearchResponse.of(found, runtime.settings.root_path)
+        return SearchResponse.of(found, addresses(request))
     except Exception as error:
         problem = problem_of(error)
         if problem.slug == "internal":
             raise
-        return problem.details(path)
+        return problem.details(request.url.path)
 
 
 def query_of(asked: SearchFields | SimilarFields, by: Source) -> domain.Query:

@@ -8,7 +8,7 @@ from pydantic import Field, RootModel
 
 from index import items
 from index.limits import MAX_METADATA
-from service.http.schemas.base import Answer, FieldsRefused, Request, refuse_unknown
+from service.http.schemas.base import Answer, FieldsRefused, Request, Texts, refuse_unknown
 from service.http.schemas.fields import (
     MAX_DELETED,
     MAX_PAGE,
@@ -138,3 +138,14 @@ class Deleted(Answer):
     """How many items were deleted."""
 
     deleted: Count = Field(description="Items that were there")
+
+
+class Signature(Texts):
+    """What a signed address carries in place of a key."""
+
+    expires: (
+        Annotated[int, Field(ge=0, le=10**11, description="UTC seconds at which the address stops to open")] | None
+    ) = None
+    signature: Annotated[str, text(64, pattern="^[A-Za-z0-9_-]*$")] | None = Field(
+        None, description="As search results carry it; a request with a key needs none"
+    )

@@ -13,6 +13,7 @@ from service.http.schemas.wording import MAX_FIELD_ERRORS
 # slug → status, title
 KINDS: dict[str, tuple[int, str]] = {
     "malformed-http": (400, "The request is not well-formed HTTP"),
+    "unauthorized": (401, "A key is needed"),
     "not-found": (404, "There is nothing here"),
     "method-not-allowed": (405, "The method is not allowed here"),
     "model-mismatch": (409, "The collection was built with another model"),
@@ -26,6 +27,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "timeout": (408, "The request came too slowly"),
     "misdirected": (421, "The Host is not served here"),
     "forbidden": (403, "This is not allowed"),
+    "rate-limited": (429, "The key asks too often"),
     "internal": (500, "A bug on our side"),
     "overloaded": (503, "The queue is full"),
     "not-ready": (503, "The service is not ready"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PlainValidator
@@ -152,17 +153,17 @@ class SearchResponse(Answer):
     took_ms: TookMs
 
     @classmethod
-    def of(cls, found: answer.Answer, root: str = "") -> SearchResponse:
-        """The same answer as it is sent. root: the path under which a proxy shows this service."""
+    def of(cls, found: answer.Answer, address: Callable[[str], str]) -> SearchResponse:
+        """The same answer as it is sent. address: of a path of this service, as browsers are to ask for it."""
         took = found.took
-        items = f"{root}/v1/collections/{found.collection}/items"
+        items = f"/v1/collections/{found.collection}/items"
         return cls(
             results=[
                 Result(
                     id=match.item.id,
                     score=match.score,
                     metadata=dict(match.item.metadata),
-                    thumbnail_url=None if match.item.media is None else f"{items}/{match.item.id}/thumbnail",
+                    thumbnail_url=None if match.item.media is None else address(f"{items}/{match.item.id}/thumbnail"),
                     group=match.group,
                 )
                 for match in found.matches
