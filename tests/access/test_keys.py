@@ -70,7 +70,7 @@ def test_each_scope_opens_what_the_table_says(catalogue: Catalogue, scope: str, 
         return
     with pytest.raises(Unauthorized):
         access.check({}, operation, None)
-    if SCOPES.index(scope) >= SCOPES.index(wanted):  # type: ignore[arg-type]
+    if SCOPES.index(scope) >= SCOPES.index(wanted):
         access.check(bearer(text), operation, None)
         access.check({"x-api-key": text}, operation, None)
     else:
@@ -211,7 +211,7 @@ def test_no_header_breaks_the_check(text: str, name: str) -> None:
 )
 def test_what_is_no_key_is_refused_by_its_field(catalogue: Catalogue, wrong: dict[str, str], field: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        Keys(catalogue.records).create(**({"scope": "search"} | wrong), now=NOW)  # type: ignore[arg-type]
+        Keys(catalogue.records).create(**({"scope": "search"} | wrong), now=NOW)
     assert refused.value.field == field
     assert Keys(catalogue.records).all() == []
 

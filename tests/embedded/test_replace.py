@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,3 +158,18 @@ def test_an_item_keeps_its_age(catalogue: Catalogue) -> None:
     assert written.item.created_at == shop.get("old").created_at == 1234.5
     shop.upsert([replace(entry("old", 10), created_at=99.0)], fingerprint="test-1")
     assert shop.get("old").created_at == 1234.5
+
+
+def test_an_item_that_is_replaced_is_there_for_every_reader(tmp_path: Path) -> None:
+    catalogue = open_catalogue(tmp_path)
+    collection, _ = catalogue.create("default", **MODEL)
+    print_of = collection.fingerprint
+    collection.upsert([entry("a", 1, b"0")], fingerprint=print_of)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(
+            lambda: [collection.upsert([entry("a", n, b"%d" % n)], fingerprint=print_of) for n in range(300)]
+        )
+        while not writing.done():
+            assert collection.get("a").id == "a"  # raises where it is missed
+        writing.result()
+    catalogue.close()

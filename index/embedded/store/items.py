@@ -24,9 +24,17 @@ StoredRow = tuple[int, int, bytes | None, str]  # key, checksum, vector, id; Non
 def rows_by_id(connection: apsw.Connection, collection: int, ids: Iterable[str]) -> dict[str, Row | Broken]:
     """Rows of those ids that exist."""
     # By key, from the table: asked by id, SQLite would take the id from the index, and damage in the table unseen.
+    found: dict[str, Row | Broken] = {}
+    asked: dict[str, int] = {}
     keys = keys_by_id(connection, collection, ids)
-    rows = rows_by_key(connection, collection, keys.values())
-    return {id: rows[key] for id, key in keys.items() if key in rows}
+    while keys:
+        rows = rows_by_key(connection, collection, keys.values())
+        found |= {id: rows[key] for id, key in keys.items() if key in rows}
+        # Two statements see two moments: an item that was replaced between them has another key by now.
+        asked |= keys
+        moved = keys_by_id(connection, collection, [id for id, key in keys.items() if key not in rows])
+        keys = {id: key for id, key in moved.items() if key != asked[id]}
+    return found
 
 
 def row_by_id(connection: apsw.Connection, collection: int, name: str, id: str) -> Row:
