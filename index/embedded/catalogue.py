@@ -18,7 +18,7 @@ from index.embedded.live.live import LiveIndex
 from index.embedded.live.upkeep.policy import Policy
 from index.embedded.store import collections, database, writes
 from index.embedded.store.collections import Head
-from index.embedded.store.directory import backup, opening, references
+from index.embedded.store.directory import backup, high_water, opening, references
 from index.embedded.store.directory.lock import DirectoryLock
 from index.embedded.store.directory.originals import Originals
 from index.embedded.store.encoding import check_name
@@ -32,14 +32,16 @@ from index.types import Finding, Progress, Snapshot, Unclaimed
 
 _log = logging.getLogger("lookalike.index")
 _PURGE = 1_000  # items per transaction when a dropped collection is taken apart in the background
+_NOTE = 10  # seconds between two looks at how far the collections are
 _VACUUM = 64  # pages given back to the file system per step
 
 
 class EmbeddedCatalogue:
     """`Catalogue` over one data directory. Made by `open` only."""
 
-    def __init__(self, lock: DirectoryLock, store: Store, policy: Policy, *, indexes: bool) -> None:
+    def __init__(self, lock: DirectoryLock, store: Store, policy: Policy, *, indexes: bool, marking: bool) -> None:
         self._lock = lock
+        self._marking = marking
         self._store = store
         self._load = partial(EmbeddedCollection, store, policy=policy, indexes=indexes)
         self.records = StoredRecords(store.writer, store.readers, lambda _: CATALOGUE)
@@ -98,7 +100,9 @@ class EmbeddedCatalogue:
             originals.recover(store.referred)
             if unclaimed == "refuse":
                 opening.check(store)
-            catalogue = cls(lock, store, policy or Policy(), indexes=indexes)
+                with readers.connection() as reading:
+                    high_water.check(directory, collections.heads(reading))
+            catalogue = cls(lock, store, policy or Policy(), indexes=indexes, marking=unclaimed != "report")
             undo.pop_all()
         return catalogue
 
@@ -233,6 +237,7 @@ class EmbeddedCatalogue:
         self._keeper.join()
         for collection in self._collections.values():
             collection.close()
+        self._note()
         # The writer's connection goes last: only that one may fold the write-ahead log into the database.
         self._store.readers.close()
         self._store.writer.close()
@@ -252,7 +257,14 @@ class EmbeddedCatalogue:
                 self._guarded(self._vacuum)
                 for collection in list(self._collections.values()):
                     collection.index.wake()
-                self._work.wait(60)
+                self._guarded(self._note)
+                self._work.wait(_NOTE)
+
+    def _note(self) -> None:
+        if not self._marking:  # who only looks leaves the mark as it is
+            return
+        with self._store.readers.connection() as connection:
+            high_water.note(self._store.directory, collections.heads(connection))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

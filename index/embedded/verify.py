@@ -17,7 +17,7 @@ from index.embedded.live.live import LiveIndex
 from index.embedded.store import collections, integrity, items, records
 from index.embedded.store.collections import Head
 from index.embedded.store.database import UNREADABLE
-from index.embedded.store.directory import references
+from index.embedded.store.directory import high_water, references
 from index.embedded.store.encoding import checksum
 from index.embedded.store.rows import Broken, Row
 from index.embedded.store.store import Store
@@ -33,6 +33,10 @@ _AGAIN = "upload the item again, or delete it"
 def verify(store: Store, indexes: Iterable[LiveIndex]) -> Iterator[Finding]:
     """Findings as they come; none when all is well. Reads everything once: minutes for a million items."""
     yield from _database(store)
+    try:
+        high_water.check(store.directory, _heads(store))
+    except StoreCorrupt as error:
+        yield Finding("database", str(error))
     for head in _heads(store):
         yield from _collection(store, head)
     yield from _records(store)

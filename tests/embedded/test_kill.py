@@ -84,7 +84,13 @@ def contents(directory: Path) -> dict[str, str]:
     finally:
         catalogue.close()
     assert originals(directory) == set(found.values())
-    left = {path.name for path in directory.iterdir()} - {"catalogue.db", "index", "lock", "originals"}
+    left = {path.name for path in directory.iterdir()} - {
+        "catalogue.db",
+        "high-water.json",
+        "index",
+        "lock",
+        "originals",
+    }
     assert left == set(), "what the killed process left is gone after the next start"
     return found
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import apsw
 
 from index.embedded.store import database
+from index.embedded.store.directory import high_water
 from index.embedded.store.directory.originals import NAME as ORIGINALS
 from index.embedded.store.directory.originals import sync_directory
 
@@ -63,6 +64,7 @@ def _finish(folder: Path, directory: Path) -> None:
                 target.with_name(target.name + end).rename(folder / f"old{end}")
         shutil.rmtree(directory / "index", ignore_errors=True)
         sync_directory(directory)
+        high_water.forget(directory)
         new.rename(target)
         sync_directory(directory)
     shutil.rmtree(folder, ignore_errors=True)
