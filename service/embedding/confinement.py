@@ -15,6 +15,7 @@ import resource
 import struct
 import sys
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 _PR_SET_NO_NEW_PRIVS = 38
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -66,18 +67,23 @@ _MACHINES = {
 }  # fmt: skip
 
 
-def confine() -> list[str]:
+Measure = Literal["limits", "landlock", "seccomp"]
+
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+
+
+def confine() -> list[Measure]:
     """Confines this process with all its threads. Returns what the kernel lacks for it, empty where it is complete."""
     os.environ.clear()
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
-        return [f"Landlock and seccomp, which {sys.platform} does not have"]
+        return ["landlock", "seccomp"]
     system = ctypes.CDLL(None, use_errno=True)
     system.syscall.restype = ctypes.c_long
     if system.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        return ["no_new_privs"]
-    made = {"Landlock": _landlock(system), "seccomp": _seccomp(system)}
+        return ["landlock", "seccomp"]  # the kernel takes neither from a process that may still gain rights
+    made: dict[Measure, bool] = {"landlock": _landlock(system), "seccomp": _seccomp(system)}
     return [name for name, done in made.items() if not done]
 
 

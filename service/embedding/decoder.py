@@ -16,6 +16,7 @@ from models import errors
 from models.pictures import cost
 from models.pictures.image import Decoded
 from models.preprocessing import Preprocessing
+from service.embedding.confinement import MEASURES, Measure
 from service.embedding.decoder_process import Death, Worker, WorkerDied
 from service.errors import DeadlinePassed, NotReady, ShuttingDown
 
@@ -40,7 +41,7 @@ class DecoderPool:
     ) -> None:
         self.size = workers
         self.restarts = 0
-        self.lacking: list[str] = []  # what the kernel does not have to confine a worker
+        self.lacking: list[Measure] = []  # what the kernel does not have to confine a worker
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._seconds = seconds
@@ -53,6 +54,11 @@ class DecoderPool:
         self._all: set[Worker] = set()
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
+
+    @property
+    def confinement(self) -> list[Measure]:
+        """What holds the workers, as far as the kernel has it."""
+        return [measure for measure in MEASURES if measure not in self.lacking]
 
     @property
     def pids(self) -> list[int]:

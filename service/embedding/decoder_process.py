@@ -25,6 +25,7 @@ import orjson
 from models import errors
 from models.pictures.image import Decoded
 from models.preprocessing import Preprocessing
+from service.embedding.confinement import Measure
 
 # The pixels of any Preprocessing (3 bytes each) and a thumbnail always fit, whatever the upload's size.
 SMALLEST_MAPPING = 4 * 2**20
@@ -86,13 +87,13 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    async def ready(self) -> list[str]:
+    async def ready(self) -> list[Measure]:
         """Waits until the process has imported what it needs. Returns what the kernel lacks to confine it."""
         async with asyncio.timeout(START_SECONDS):
             said = await asyncio.get_running_loop().sock_recv(self._channel, 65536)
         if not said:
             raise WorkerDied("the decoding process ended while it started")
-        lacking: list[str] = orjson.loads(said)
+        lacking: list[Measure] = orjson.loads(said)
         return lacking
 
     async def decode(

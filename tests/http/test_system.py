@@ -59,6 +59,8 @@ def test_info_tells_what_really_runs(running: Server) -> None:
     assert info["model"]["providers"] == ["CPUExecutionProvider"] and info["device"] == "cpu"
     assert info["model"]["dim"] == 2048 and info["limits"]["limit"] == 100
     assert set(info["versions"]) == {"python", "onnxruntime", "faiss", "sqlite", "pillow"}
+    assert info["confinement"] == running.client.get("/readyz").json()["confinement"]
+    assert "limits" in info["confinement"] and "confinement" not in running.client.get("/livez").json()
 
 
 def test_metrics_count_requests_and_stages(running: Server) -> None:

@@ -39,7 +39,7 @@ async def livez() -> Response:
 async def readyz(runtime: Loaded) -> Response:
     """Says whether the model answers a real inference and every search index is loaded; 503 otherwise."""
     await runtime.check_ready()
-    return answered(schemas.Health(status="ready"))
+    return answered(schemas.Health(status="ready", confinement=runtime.pipeline.decoder.confinement))
 
 
 @router.get("/metrics", operation_id="metrics", response_class=Response, responses=METRICS | refusals())
@@ -60,6 +60,7 @@ async def info(runtime: Loaded) -> Response:
             models=[described(each) for each in runtime.models],
             device="cpu" if on_cpu(runtime.model.providers) else "cuda",
             threads=runtime.cores,
+            confinement=runtime.pipeline.decoder.confinement,
             limits=schemas.Limits(
                 max_upload_bytes=settings.max_upload_bytes,
                 max_pixels=settings.max_pixels,

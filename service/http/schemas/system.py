@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from service.http.schemas.base import Answer
 from service.http.schemas.fields import Cosine, Count, Text
+
+Confinement = Annotated[list[Literal["limits", "landlock", "seccomp"]], Field(max_length=3)]
 
 
 class ModelInfo(Answer):
@@ -44,10 +46,14 @@ class Info(Answer):
     models: Annotated[list[ModelInfo], Field(max_length=64)] = Field(description="Every model in memory")
     device: Literal["cpu", "cuda"] = Field(description="Where the model of new collections runs")
     threads: Count = Field(description="Cores in use")
+    confinement: Confinement = Field(description="What keeps code that breaks out of a picture's decoder inside")
     limits: Limits
 
 
 class Health(Answer):
     """The process is up, or ready."""
 
+    absent: ClassVar[frozenset[str]] = frozenset({"confinement"})
+
     status: Literal["ok", "ready"] = Field(description="`ok`: the process is up; `ready`: it answers")
+    confinement: Confinement | None = Field(None, description="Of the decoders; absent from `/livez`")
