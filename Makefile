@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest
 # A file's tests share servers, so they stay together.
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup run test test-fast soak check bench bench-full clients image clean
+.PHONY: help setup run test test-fast soak check bench bench-full clients audit image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench-full: setup $(STAMPS)/dev ## every benchmark at full size: hours, 30 GB of
 
 clients: ## Python and TypeScript clients of the HTTP interface, generated into build/clients
 	@scripts/clients
+
+audit: ## published faults of the pinned packages (asks PyPI), and their list as CycloneDX in build/sbom.cdx.json
+	@scripts/audit
 
 image: ## the container image `lookalike`
 	@docker info >/dev/null 2>&1 || { echo "make image needs a running Docker: install it, or start its daemon" >&2; exit 1; }

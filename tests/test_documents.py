@@ -30,6 +30,19 @@ def test_links_between_documents_lead_somewhere() -> None:
                 assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
+def test_every_promise_names_tests_that_exist() -> None:
+    """Each row of docs/reliability.md has one at least, and each is there."""
+    rows = [line for line in (ROOT / "docs" / "reliability.md").read_text().splitlines() if line.startswith("| ")]
+    promises = [row for row in rows if not row.startswith("| promise")]
+    assert len(promises) > 20
+    for row in promises:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert named, row
+        for file, name in named:
+            code = (ROOT / file).read_text()
+            assert re.search(rf"^(?:async )?def {name}\b|^(?:class )?{name}\b", code, re.MULTILINE), f"{file}::{name}"
+
+
 def test_make_lists_its_targets() -> None:
     """`make` alone explains itself and builds nothing; every target that the README names is there."""
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
