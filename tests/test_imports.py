@@ -72,7 +72,7 @@ ROOMS: dict[str, set[str]] = {
     "service.threads": {"index.errors", "service.metrics"},
     "service.embedding": {"models", "index.errors", *VALUES, *LEAVES},
     "service.search": {"index", "service.embedding", *LEAVES},
-    "service.imports": {"index", "models.errors", "service.embedding", *LEAVES},
+    "service.imports": {"index", "models.errors", "service.embedding", "service.jobs", *LEAVES},
     "service.jobs": {"index.errors", *VALUES, *LEAVES},
     "service.runtime": {"index", "models", "service.embedding", "service.jobs", "service.search", *LEAVES},
     "service.sample": {"index", "models", "service.embedding", "service.imports", "service.runtime", *LEAVES},

@@ -130,6 +130,10 @@ class Pipeline:
             self._cache.put(key, Embedded(vector, media, plain=decoded.plain))
         return Embedded(vector, media, decoded.thumbnail, decoding.ms, embedding.ms, decoded.plain)
 
+    async def decodes(self, data: bytes, *, network: LoadedModel) -> None:
+        """Raises the ImageError, if any, that `embed` would raise for this picture."""
+        await self.decoder.decode(data, preprocessing=network.preprocessing)
+
     async def prove(self, *, seconds: float, not_older: float) -> None:
         """One real inference through a lane, unless one was made in the last `not_older` seconds.
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from service.http.problems import problem_of
+from service.imports import job
+from service.imports.job import ImportWork
 from service.jobs.state import Trouble
 from service.runtime import Runtime
+from service.sample.presence import give_way
 
 
 def register(runtime: Runtime) -> None:
     """Names every kind of job of the application."""
+
+    async def give_way_in(collection: str) -> None:
+        await runtime.write(give_way, runtime.catalogue, collection, runtime.model.record)
+
+    work = ImportWork(
+        runtime.catalogue, runtime.pipeline, runtime.threads, runtime.settings.max_upload_bytes, before=give_way_in
+    )
+    runtime.jobs.register(job.KIND, work, explained)
 
 
 def explained(error: Exception) -> Trouble | None:

@@ -71,7 +71,7 @@ async def run(
     finally:
         await reader.close()
         await target.finish()
-        tally.bad.sort(key=lambda row: _natural(row.path))
+        tally.bad.sort(key=lambda row: natural(row.path))
         tally.seconds = time.monotonic() - began
         tally.interrupted = tally.handled < tally.total
     return tally
@@ -106,7 +106,7 @@ async def _one(read: Read, target: Target, tally: Tally, *, merge: bool, since: 
         tally.replaced += 1
 
 
-def _natural(name: str) -> list[str | int]:
+def natural(name: str) -> list[str | int]:
     """A key that puts line 10 behind line 9."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 

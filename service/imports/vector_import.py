@@ -56,7 +56,7 @@ def import_vectors(
         )
     created = replaced = unchanged = failed = 0
     errors: list[Bad] = []
-    for block in _ahead(opened.blocks):
+    for block in ahead(opened.blocks):
         done = collection.import_vectors(
             block.ids, block.vectors, block.metadata, fingerprint=foreign or collection.fingerprint
         )
@@ -79,7 +79,7 @@ def import_vectors(
     }
 
 
-def _ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+def ahead(blocks: Iterator[Block]) -> Iterator[Block]:
     """The same blocks; the next one is read while the caller works on the last."""
     with ThreadPoolExecutor(1, thread_name_prefix="read-vectors") as pool:
         coming = pool.submit(next, blocks, None)

@@ -81,6 +81,7 @@ class Jobs:
         self._keeping: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._closing = False
+        self._submitting = asyncio.Lock()
         self._last_id = 0
         self._began = time.time()
         metrics.gauge("lookalike_jobs_running", "Jobs that run", lambda: len(self._tasks))
@@ -99,12 +100,24 @@ class Jobs:
         request: Mapping[str, Any],
         *,
         key: str = "",
+        join: Callable[[Job], bool] | None = None,
         files: Path | None = None,
     ) -> Job:
         """Queues a job; it is on disk when this returns. files: a folder on the data directory's disk, which it takes.
 
+        join: whether a job with the same key is as good as a new one, which is not made then, and `files` is left.
         Raises Overloaded where too many wait, ShuttingDown, StorageError, InvalidRecord (a request that is too large).
         """
+        async with self._submitting:  # of two who ask for the same at once one joins
+            if join is not None:
+                for job in await self.all(collection, kind):
+                    if job.key == key and not job.cancelling and join(job):
+                        return job
+            return await self._submit(kind, collection, request, key, files)
+
+    async def _submit(
+        self, kind: str, collection: str, request: Mapping[str, Any], key: str, files: Path | None
+    ) -> Job:
         if kind not in self._kinds:
             raise ValueError(f"no kind of job is called {kind}")
         if self._closing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,6 +91,10 @@ class Task:
             self._lines.append(line)
         else:
             self._cut += 1
+
+    def arrange(self, key: Callable[[dict[str, Any]], Any]) -> None:
+        """Puts the lines so far in order."""
+        self._lines.sort(key=key)
 
     def lines(self) -> tuple[list[dict[str, Any]], int]:
         """The lines so far, and how many more there were than are kept."""

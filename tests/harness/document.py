@@ -47,7 +47,7 @@ class Judge:
         assert kind in content, f"{where}: content of type {kind}, documented are {', '.join(content)}"
         for name in described.get("headers", {}):
             assert name in response.headers, f"{where}: no header {name}"
-        if kind.endswith("json") and request.method != "HEAD":
+        if kind.endswith(("/json", "+json")) and request.method != "HEAD":
             self._valid(where, content[kind]["schema"], response)
 
     def _operation(self, method: str, path: str) -> dict[str, Any] | None:

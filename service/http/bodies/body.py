@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import hashlib
 import shutil
 import tempfile
 import time
@@ -10,13 +13,14 @@ from collections.abc import AsyncIterator, Iterator
 from collections.abc import Collection as AbstractCollection
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from starlette.requests import ClientDisconnect, Request
 
+from index.errors import StorageFull
 from service.http.admission import Room
 from service.http.bodies.coding import decoder_of
-from service.http.bodies.forms import FormReader
+from service.http.bodies.forms import FormReader, suffix_of
 from service.http.connection.pace import Pace
 from service.http.problems import Problem
 
@@ -26,6 +30,8 @@ MAX_JSON_VALUES = 150_000
 LOOK = 0.5
 # Bytes that go to disk at once.
 WRITE_BYTES = 2**20
+# How a file system says that it takes no more.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def size_text(size: int) -> str:
@@ -97,11 +103,18 @@ async def read_body(request: Request, limit: int, patience: float, room: Room) -
 
 
 class Upload:
-    """A form whose file parts lie on disk. files: name of the part → file; fields: name → text."""
+    """A form whose file parts lie on disk. files: name of the part → file; fields: name → text.
+
+    names: part → what the sender called the file; sha256: part → of its bytes; whole_sha256: of the whole body, where
+    that was asked for. In lower-case hex.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, Path] = {}
         self.fields: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+        self.sha256: dict[str, str] = {}
+        self.whole_sha256 = ""
 
 
 async def to_file(
@@ -112,23 +125,30 @@ async def to_file(
     *,
     files: AbstractCollection[str],
     fields: AbstractCollection[str],
+    whole: bool = False,
 ) -> Upload:
     """Reads multipart/form-data whose file parts may be larger than memory: they go into `directory` as they come.
 
-    A file keeps the suffix of the name it was sent under. limit: bytes of the whole body. What is in `directory` when
-    this raises is the caller's to remove. Raises what `pieces` raises, `invalid-request`, OSError.
+    A file keeps the suffix of the name it was sent under. limit: bytes of the whole body; whole: its digest is made
+    too. What is in `directory` when this raises is the caller's to remove. Raises what `pieces` raises,
+    `invalid-request`, StorageFull, OSError.
     """
     upload = Upload()
+    digests: dict[IO[bytes], Any] = {}
+    body = hashlib.sha256()
     open_files: dict[str, IO[bytes]] = {}
     waiting: list[tuple[IO[bytes], bytes]] = []
     held = 0
 
-    def sink(name: str, suffix: str, data: bytes) -> None:
+    def sink(name: str, filename: str, data: bytes) -> None:
         nonlocal held
         if name not in open_files:
+            suffix = suffix_of(filename)
             file = tempfile.NamedTemporaryFile(dir=directory, prefix=f"{name}-", suffix=suffix, delete=False)  # noqa: SIM115
             open_files[name] = file
+            digests[file] = hashlib.sha256()
             upload.files[name] = Path(file.name)
+            upload.names[name] = filename
         waiting.append((open_files[name], data))
         held += len(data)
 
@@ -136,6 +156,7 @@ async def to_file(
         nonlocal held
         for file, data in waiting:
             file.write(data)
+            digests[file].update(data)
         waiting.clear()
         held = 0
 
@@ -143,13 +164,24 @@ async def to_file(
     try:
         async for piece in pieces(request, limit, patience):
             reader.feed(piece)
+            if whole:
+                body.update(piece)
             if held >= WRITE_BYTES:
                 await asyncio.to_thread(write)
         upload.fields = reader.end().fields
         await asyncio.to_thread(write)
+        for file in open_files.values():
+            file.flush()
+    except OSError as error:
+        if error.errno in FULL:
+            raise StorageFull("The disk has no room for the file; nothing of it was kept") from None
+        raise
     finally:
         for file in open_files.values():
-            file.close()
+            with contextlib.suppress(OSError):  # what a full disk has not taken; told above
+                file.close()
+    upload.sha256 = {name: digests[file].hexdigest() for name, file in open_files.items()}
+    upload.whole_sha256 = body.hexdigest()
     return upload
 
 

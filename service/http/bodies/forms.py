@@ -18,7 +18,7 @@ MAX_PARTS = 32
 MAX_FIELD_BYTES = 1 << 20
 MAX_HEADER_BYTES = 8192
 
-# Takes a file part's name, the suffix of the file name it came with, and one more piece of its data.
+# Takes a file part's name, the file name it came with, and one more piece of its data.
 Sink = Callable[[str, str, bytes], None]
 
 
@@ -47,7 +47,7 @@ class _Parts:
         self._header_value = b""
         self._headers: dict[bytes, bytes] = {}
         self._name = ""
-        self._suffix = ""
+        self._filename = ""
         self._data: list[bytes] = []
         self._size = 0
 
@@ -87,7 +87,7 @@ class _Parts:
         if self._name in self._seen:
             raise invalid(self._name, "given more than once")
         self._seen.add(self._name)
-        self._suffix = suffix_of(options.get(b"filename", b""))
+        self._filename = options.get(b"filename", b"").decode("utf-8", "replace")
         if self._streams:
             self._pass_on(b"")  # so that an empty file is a file
 
@@ -97,7 +97,7 @@ class _Parts:
 
     def _pass_on(self, data: bytes) -> None:
         assert self._sink is not None
-        self._sink(self._name, self._suffix, data)
+        self._sink(self._name, self._filename, data)
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._size += end - start
@@ -125,9 +125,9 @@ class _Parts:
         self.complete = True
 
 
-def suffix_of(filename: bytes) -> str:
+def suffix_of(filename: str) -> str:
     """The suffix of a sent file name where it is a plain one (`.npy`), else nothing."""
-    suffix = PurePath(filename.decode("ascii", "ignore")).suffix
+    suffix = PurePath(filename.encode("ascii", "ignore").decode()).suffix
     return suffix if suffix[1:].isalnum() and len(suffix) <= 10 else ""
 
 

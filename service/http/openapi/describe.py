@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from service.access.scopes import needs
 from service.http.openapi import examples
 from service.http.problems import MEDIA_TYPE
-from service.http.schemas import collections, embeddings, items, problems, queries, search
+from service.http.schemas import collections, embeddings, imports, items, problems, queries, search
 from service.http.schemas.problems import KINDS
 
 Schema = dict[str, Any]
@@ -26,6 +26,7 @@ REF = "#/components/schemas/{model}"
 REQUESTS: tuple[type[BaseModel], ...] = (
     collections.CollectionCreate,
     collections.CollectionPatch,
+    imports.ImportForm,
     items.ItemForm,
     items.MetadataPatch,
     items.DeleteRequest,
@@ -52,6 +53,7 @@ TAGS = {
     "search": "Find similar pictures: by upload, by a stored item, by vector, by examples.",
     "items": "Put, read, change, list and delete the pictures of a collection.",
     "collections": "Named sets of items under one model.",
+    "imports": "Files of pictures or vectors into a collection, as jobs.",
     "jobs": "Work that goes on after its request was answered, and through restarts.",
     "embeddings": "Vectors of pictures, in OpenAI's shape.",
     "system": "Health, metrics and what runs here.",

@@ -21,10 +21,20 @@ from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/collections/{c}/jobs", tags=["jobs"], route_class=Direct)
 
+# One event of the stream.
+EVENT = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "maxLength": 20, "description": "For Last-Event-ID"},
+        "event": {"type": "string", "enum": ["progress", "end"]},
+        "data": {"type": "string", "maxLength": 8192, "description": "The Job as JSON"},
+    },
+}
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events: `progress` with the Job as data, and `end` as the last one",
-        "content": {"text/event-stream": {"schema": {"type": "string", "maxLength": 2**24}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
     },
     204: {"description": "It has ended, and the event of Last-Event-ID was the last: do not ask again"},
 }

@@ -9,10 +9,14 @@ from service.imports.sources import archive, folder, table
 from service.imports.sources.source import Pictures, SourceError
 from service.text import readable
 
+# What files to import are called.
+VECTORS = (".npy", ".parquet")
+SUFFIXES = (*archive.SUFFIXES, *table.SUFFIXES, *VECTORS)
+
 
 def holds_vectors(path: Path) -> bool:
     """Whether a file brings ready vectors (`vectors.open_vectors`) instead of pictures."""
-    return path.suffix.lower() in (".npy", ".parquet") and not path.is_dir()
+    return path.suffix.lower() in VECTORS and not path.is_dir()
 
 
 def open_pictures(path: Path, *, prefix: str = "", leave_out: Sequence[Path] = (), uploaded: bool = False) -> Pictures:
