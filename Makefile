@@ -52,6 +52,7 @@ bench: setup $(STAMPS)/dev ## the quick benchmarks, into benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.decoders
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.overload
+	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.search
 	$(BIN)/python -m benchmarks.queries
 
@@ -61,6 +62,7 @@ bench-full: setup $(STAMPS)/dev ## every benchmark at full size: hours, 30 GB of
 	$(BIN)/python -m benchmarks.decoders
 	$(BIN)/python -m benchmarks.service --full
 	$(BIN)/python -m benchmarks.overload --seconds 60
+	$(BIN)/python -m benchmarks.imports --rounds 10
 	$(BIN)/python -m benchmarks.search --million
 	$(BIN)/python -m benchmarks.queries --size 1000000
 	$(BIN)/python -m benchmarks.vector_import

@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +24,9 @@ from service.errors import DeadlinePassed, ShuttingDown
 
 Pixels = npt.NDArray[np.uint8]
 Vector = npt.NDArray[np.float32]
+
+# Seconds for which bulk work lets people's pictures pass; then one run of it takes its turn all the same.
+GIVE_WAY = 0.5
 
 # What a lane does with a vector that it has just made; it must not raise.
 After = Callable[[Vector], None]
@@ -74,6 +78,8 @@ class Line:
     def __init__(self) -> None:
         self._live: deque[Waiting] = deque()
         self._bulk: deque[Waiting] = deque()
+        self._bulk_at = 0.0  # when bulk work last had its turn, or came where there was none
+        self._waited = False
 
     def __len__(self) -> int:
         return len(self._live) + len(self._bulk)
@@ -81,11 +87,26 @@ class Line:
     def push(self, entry: Waiting, *, bulk: bool) -> None:
         (self._bulk if bulk else self._live).append(entry)
 
-    def take(self, most: int, now: float) -> tuple[list[Waiting], list[Waiting]]:
-        """The next batch (one network, at most `most`, people before bulk work) and what expired on the way."""
+    @property
+    def live(self) -> int:
+        """How many of them people wait for."""
+        return len(self._live)
+
+    def take(self, most: int, now: float, *, held: bool = False) -> tuple[list[Waiting], list[Waiting]]:
+        """The next batch (one network, at most `most`, people before bulk work) and what expired on the way.
+
+        held: people are on their way, so bulk work waits, for GIVE_WAY seconds since its last turn; then it goes first.
+        """
         batch: list[Waiting] = []
         expired: list[Waiting] = []
-        for queue in (self._live, self._bulk):
+        if not self._bulk or not held or not self._waited:
+            self._bulk_at, self._waited = now, bool(self._bulk)
+        queues = (self._live, self._bulk)
+        if held:
+            overdue = now - self._bulk_at >= GIVE_WAY
+            queues = (self._bulk, self._live) if overdue else (self._live, deque())
+            self._bulk_at = now if overdue else self._bulk_at
+        for queue in queues:
             while queue and len(batch) < most:
                 entry = queue[0]
                 if entry.future.cancelled():
@@ -126,6 +147,7 @@ class Batcher:
         self._clock = clock
         self._line = Line()
         self._busy = 0
+        self._people = 0
         self._closed = False
         self._wake = threading.Condition()
         self._threads = [self._start(number) for number in range(lanes)]
@@ -156,6 +178,19 @@ class Batcher:
             self._wake.notify()
         return entry.future
 
+    @contextmanager
+    def person(self) -> Iterator[None]:
+        """While somebody's picture is on its way, before it is queued here too, no bulk work begins."""
+        with self._wake:
+            self._people += 1
+        try:
+            yield
+        finally:
+            with self._wake:
+                self._people -= 1
+                if not self._people:
+                    self._wake.notify_all()
+
     def close(self) -> None:
         """Running pictures finish, waiting ones raise ShuttingDown. Blocks until the lanes have ended."""
         with self._wake:
@@ -176,16 +211,17 @@ class Batcher:
         """Blocks for a batch; also whether it is alone, so that it may have all cores. None: closed."""
         while True:
             with self._wake:
-                while not len(self._line) and not self._closed:
-                    self._wake.wait()
                 if self._closed:
                     return None
-                before = len(self._line)
-                batch, expired = self._line.take(self.max_batch, self._clock())
+                before, held = len(self._line), self._people > 0
+                batch, expired = self._line.take(self.max_batch, self._clock(), held=held)
                 self.dropped += before - len(self._line) - len(batch)
-                alone = self._busy == 0 and not len(self._line)
+                # What is held waits for a moment in which nobody needs the cores.
+                alone = self._busy == 0 and not (self._line.live if held else len(self._line))
                 if batch:
                     self._busy += 1
+                elif not expired:
+                    self._wake.wait(GIVE_WAY if len(self._line) else None)
             for entry in expired:
                 entry.settle(DeadlinePassed())
             if batch:

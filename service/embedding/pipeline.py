@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from index.items import Media
-from service.embedding.batcher import After, Batcher
+from service.embedding.batcher import GIVE_WAY, After, Batcher
 from service.embedding.cache import LeastRecent, SingleFlight
 from service.embedding.decoder import DecoderPool
 from service.embedding.loaded import LoadedModel, Networks
@@ -54,6 +56,8 @@ class Pipeline:
         self.decoder = decoder
         self.batcher = batcher
         self._metrics = metrics
+        self._people = 0
+        self._nobody = asyncio.Event()
         self._cache: LeastRecent[Key, Embedded] = LeastRecent(CACHED_VECTORS)
         self._flights: SingleFlight[tuple[Key, bool], Embedded] = SingleFlight()
         self._publish()
@@ -84,6 +88,7 @@ class Pipeline:
         """
         key: Key = (sha256 or await digest(data), network.fingerprint, None if crop == WHOLE else crop)
         if bulk:
+            await self._give_way()
             return await self._make(data, key, None, network, thumbnail, deadline, bulk=True, after=after)
         known = self._cache.get(key)
         if known is not None and not thumbnail:
@@ -93,13 +98,35 @@ class Pipeline:
         self._metrics.cached("joined" if flight in self._flights else "hit" if known else "miss")
         while True:
             try:
-                return await self._flights.run(
-                    flight, lambda: self._make(data, key, known, network, thumbnail, deadline, bulk=False, after=after)
-                )
+                with self._person():
+                    return await self._flights.run(
+                        flight,
+                        lambda: self._make(data, key, known, network, thumbnail, deadline, bulk=False, after=after),
+                    )
             except DeadlinePassed:
                 if time.monotonic() >= deadline:
                     raise
                 # Joined on the way was the flight of somebody whose time ended earlier.
+
+    @contextlib.contextmanager
+    def _person(self) -> Iterator[None]:
+        """While somebody waits for a picture, no bulk work begins: neither in the decoders nor in the lanes."""
+        self._people += 1
+        self._nobody.clear()
+        try:
+            with self.batcher.person():
+                yield
+        finally:
+            self._people -= 1
+            if not self._people:
+                self._nobody.set()
+
+    async def _give_way(self) -> None:
+        """Returns once nobody waits for a picture, or after GIVE_WAY seconds."""
+        if self._people:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GIVE_WAY):
+                    await self._nobody.wait()
 
     async def _make(
         self,

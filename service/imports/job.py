@@ -240,7 +240,7 @@ class _Run:
         return number, self._collection.count(), examples
 
     def _gone(self, feed: Feed) -> Iterator[str]:
-        return sync.gone(self._collection, feed, self._task.job.created_at, lambda: self._task.stopping)
+        return sync.gone(self._collection, feed, self._began, lambda: self._task.stopping)
 
     async def _finish(self, tally: Tally) -> dict[str, Any]:
         """Removes what the feed has not, where that was asked for; what came of it all."""

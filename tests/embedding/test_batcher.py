@@ -14,7 +14,7 @@ import pytest
 
 from models.errors import EmbeddingInvalid
 from models.runtimes.histogram import HistogramEmbedder
-from service.embedding.batcher import Batcher, Line, Waiting
+from service.embedding.batcher import GIVE_WAY, Batcher, Line, Waiting
 from service.errors import NotReady, Overloaded
 
 Pixels = npt.NDArray[np.uint8]
@@ -257,6 +257,49 @@ def test_people_go_before_bulk_work_and_models_are_not_mixed() -> None:
     assert line.take(8, 0.0) == ([live, bulk], []), "the other model's picture waits for its own batch"
     assert line.take(8, 0.0) == ([other], [])
     loop.close()
+
+
+def test_bulk_work_lets_people_pass_and_has_its_turn_now_and_then() -> None:
+    """While somebody is on the way it waits, whoever is queued; after GIVE_WAY seconds one run of it goes first."""
+    loop = asyncio.new_event_loop()
+    net = Net()
+    line = Line()
+    assert line.take(1, 50.0) == ([], [])
+    bulk = [waiting(loop, net) for _ in range(3)]
+    live = [waiting(loop, net) for _ in range(4)]
+    for each in bulk:
+        line.push(each, bulk=True)
+    assert line.take(1, 100.0, held=True) == ([], [])
+    for each in live:
+        line.push(each, bulk=False)
+    assert line.take(1, 100.1, held=True) == ([live[0]], [])
+    assert line.take(1, 100.0 + GIVE_WAY, held=True) == ([bulk[0]], [])
+    assert line.take(1, 100.2 + GIVE_WAY, held=True) == ([live[1]], [])
+    assert line.take(4, 100.3 + GIVE_WAY, held=True) == ([live[2], live[3]], [])
+    assert line.take(4, 100.3 + GIVE_WAY, held=True) == ([], [])
+    assert line.take(1, 100.4 + GIVE_WAY) == ([bulk[1]], [])
+    assert line.take(1, 100.3 + 2 * GIVE_WAY, held=True) == ([], []), "it had its turn while nobody was there"
+    assert line.take(1, 100.4 + 2 * GIVE_WAY, held=True) == ([bulk[2]], [])
+    loop.close()
+
+
+def test_while_a_person_is_on_the_way_no_lane_begins_bulk_work() -> None:
+    """Before the person's own picture is queued, too; it begins as soon as nobody is there."""
+
+    async def main() -> None:
+        batcher, net = Batcher(lanes=2), Net()
+        try:
+            with batcher.person():
+                bulk = batcher.submit(net, picture(1), bulk=True)
+                await asyncio.sleep(GIVE_WAY / 5)
+                assert not bulk.done() and batcher.runs == 0
+                await batcher.submit(net, picture(2))
+                assert not bulk.done() and len(net.wide.sizes) == 1, "what waits does not take the person's cores"
+            await bulk
+        finally:
+            batcher.close()
+
+    run(main())
 
 
 def test_expired_entries_are_handed_out_apart() -> None:

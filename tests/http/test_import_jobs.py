@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -400,6 +401,31 @@ def test_a_follower_that_leaves_and_one_that_stays_do_not_hold_the_end(server: S
     one.start()
     done = ended(one, "default", job)
     assert done["state"] == "done" and counts(done) == (600, 600, 0, 0, 0)
+
+
+def test_a_full_disk_ends_an_import_and_the_same_file_again_finishes_it(server: StartServer) -> None:
+    """What went in stays in; the job says `storage-full` once that can be written; uploads are refused meanwhile."""
+    one = server()
+    data = zipped(pictures(250))
+    job = send(one, "default", "c.zip", data).json()["id"]
+    path = f"/v1/collections/default/imports/{job}"
+    while one.client.get(path).json()["done"] < 70:
+        time.sleep(0.05)
+    assert one.process is not None
+    before = resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, (100_000, before[1]))
+    while "is not written yet" not in one.log():
+        time.sleep(0.1)
+    refused = send(one, "default", "c.zip", data)
+    assert refused.status_code == 507 and refused.json()["type"] == "/problems/storage-full"
+    there = len(ids(one, "default"))
+    resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, before)
+    failed = ended(one, "default", job)
+    assert failed["state"] == "failed" and failed["error"]["type"] == "/problems/storage-full"
+    assert 0 < there < 250 and folders(one) == []
+    again = imported(one, "default", "c.zip", data)
+    assert again["done"] + again["unchanged"] == 250 and again["unchanged"] >= there > 0
+    assert len(ids(one, "default")) == 250
 
 
 @pytest.mark.slow
