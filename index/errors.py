@@ -11,6 +11,7 @@ StoreError
 │   ├── InvalidVector           wrong length, not finite, zero
 │   ├── InvalidMetadata         not a JSON object
 │   ├── InvalidCursor           not a cursor this store handed out
+│   ├── InvalidRecall           a share of the nearest to be found outside the allowed range
 │   ├── InvalidRecord           not a JSON object, too large, or a kind or name outside the limits
 │   └── FilterError             `path` says where in the filter, `message` what
 ├── RecordConflict              the record has another version than the one expected
@@ -73,6 +74,10 @@ class InvalidMetadata(Refused):
 
 class InvalidCursor(Refused):
     """A cursor this store did not hand out."""
+
+
+class InvalidRecall(Refused):
+    """The recall asked for is outside the allowed range."""
 
 
 class InvalidRecord(Refused):

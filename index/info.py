@@ -25,10 +25,21 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
+class FilteredRecall:
+    """As `Recall`, where a random `share` (0…1) of the items pass a filter."""
+
+    share: float
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Recall:
     """Share of the true ten nearest that searches find, measured on a sample of the collection's own vectors.
 
-    value: as measured; low, high: its 95 % interval; queries: how many were asked; measured_at: UTC seconds.
+    value: as measured; low, high: its 95 % interval; queries: how many were asked; measured_at: UTC seconds. filtered:
+    the same under filters that a share of the items pass.
     """
 
     value: float
@@ -36,19 +47,22 @@ class Recall:
     high: float
     queries: int
     measured_at: float
+    filtered: tuple[FilteredRecall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How hard a search for ten looks: into `lists` to `most_lists` of the lists, re-scoring `depth` vectors.
 
-    exact: instead, every vector is compared.
+    exact: instead, every vector is compared. axes, bits: kept of each vector in the lists, at so many bits an axis.
     """
 
     lists: int
     most_lists: int
     depth: int
     exact: bool
+    axes: int = 0
+    bits: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +73,9 @@ class IndexState:
     newer, searched exactly; dead: removed but still taking room; trained: there when the compressed part was trained;
     agreement: share of a far harder search's answers that an ordinary one finds; recall: what was measured, None before
     and where the search is exact anyway; effort: chosen by that; damaged: items whose stored vector is
-    damaged, left out until they are written anew. action: the work under way (`build`, `merge`, `save`), None when
-    idle; progress: of that build; last: the work finished last; work: by action. note: what went wrong, and what is
-    done about it; empty when all is well.
+    damaged, left out until they are written anew. action: the work under way (`build`, `merge`, `measure`, `save`),
+    None when idle; progress: of that build; last: the work finished last; work: by action. note: what went wrong, and
+    what is done about it; empty when all is well.
     """
 
     kind: str
@@ -89,7 +103,8 @@ class CollectionInfo:
     """A collection as of one moment.
 
     bytes: on disk, roughly. created_at: UTC seconds. score_threshold: set by hand, else None. indexing: a build or
-    merge of the index is under way, or a rebuild is needed.
+    merge of the index is under way, or a rebuild is needed. recall: share of the true nearest that searches are to find
+    at least; recall_set: whether it was set by hand.
     """
 
     name: str
@@ -102,6 +117,8 @@ class CollectionInfo:
     bytes: int
     created_at: float
     index: IndexState
+    recall: float = 1.0
+    recall_set: bool = False
 
     @property
     def index_kind(self) -> str:

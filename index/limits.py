@@ -20,3 +20,7 @@ MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1  # in metadata and filters
 MAX_KEY = 2**32 - 1  # number of an item inside its collection, never used again
 MAX_METADATA = 65_536  # bytes of JSON
 MAX_RECORD = 2**20  # bytes of JSON
+
+# Share of the true nearest that searches are to find; below the least, what is found would be no answer any more.
+MIN_RECALL, RECALL = 0.5, 0.995
+RECALL_RULE = f"from {MIN_RECALL} to 1, where 1 compares every vector"

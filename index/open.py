@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from index.limits import RECALL
 from index.types import Catalogue, Progress, Snapshot, Unclaimed
 
 Engine = Literal["embedded"]
@@ -21,20 +22,21 @@ def open_catalogue(
     keep_originals: bool = True,
     indexes: bool = True,
     unclaimed: Unclaimed = "refuse",
+    recall: float = RECALL,
 ) -> Catalogue:
     """Takes the data directory for this process and loads its collections; an empty directory is a new catalogue.
 
     keep_originals: uploaded bytes are kept by sha256. indexes: False for work that never searches (snapshots,
     imports): searching then raises IndexNotReady. unclaimed: what originals without an item mean, see
-    `Catalogue.unclaimed`. Raises DirectoryLocked, StoreCorrupt, SchemaTooNew,
-    StorageError.
+    `Catalogue.unclaimed`. recall: that searches are to have in collections that set none, MIN_RECALL…1. Raises
+    DirectoryLocked, StoreCorrupt, SchemaTooNew, StorageError.
     """
     match engine:
         case "embedded":
             from index.embedded.catalogue import EmbeddedCatalogue
 
             return EmbeddedCatalogue.open(
-                directory, keep_originals=keep_originals, indexes=indexes, unclaimed=unclaimed
+                directory, keep_originals=keep_originals, indexes=indexes, unclaimed=unclaimed, recall=recall
             )
 
 

@@ -88,6 +88,18 @@ class Collection(Protocol):
         """None: back to what is calibrated, or the model's."""
         ...
 
+    @property
+    def recall(self) -> float | None:
+        """Set by hand; None where it is not."""
+        ...
+
+    def set_recall(self, recall: float | None) -> None:
+        """Share of the true nearest that searches are to find, MIN_RECALL…1; None: back to the catalogue's.
+
+        Searches of a large collection become as hard as it takes in the background. Raises InvalidRecall.
+        """
+        ...
+
     def upsert(self, entries: Sequence[Entry], *, fingerprint: str) -> list[Written]:
         """Creates or replaces, all or none, in one transaction. Raises ModelMismatch, InvalidVector, StorageFull."""
         ...

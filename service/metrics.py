@@ -156,6 +156,15 @@ class CollectionGauges:
         self._recall = metrics.labelled(
             "lookalike_index_recall", "Share of the true ten nearest that searches find, as measured", one
         )
+        self._low = metrics.labelled("lookalike_index_recall_low", "Lower end of its 95 % interval", one)
+        self._filtered = metrics.labelled(
+            "lookalike_index_recall_filtered",
+            "The same under a filter that this share of the items pass",
+            [*one, "share"],
+        )
+        self._wanted = metrics.labelled(
+            "lookalike_index_recall_wanted", "Share of the true nearest that searches are to find", one
+        )
         self._progress = metrics.labelled("lookalike_index_progress", "Of a build under way, 0 to 1", one)
         self._runs = metrics.labelled("lookalike_index_work_runs", "Builds, merges and saves", [*one, "action"])
         self._seconds = metrics.labelled("lookalike_index_work_seconds", "Time they took", [*one, "action"])
@@ -169,6 +178,9 @@ class CollectionGauges:
             self._filters,
             self._damaged,
             self._recall,
+            self._low,
+            self._filtered,
+            self._wanted,
             self._progress,
             self._runs,
             self._seconds,
@@ -180,6 +192,7 @@ class CollectionGauges:
     def _set(self, info: CollectionInfo) -> None:
         index = info.index
         self._items.labels(info.name).set(info.count)
+        self._wanted.labels(info.name).set(info.recall)
         for part, vectors in (("indexed", index.indexed), ("tail", index.tail), ("dead", index.dead)):
             self._vectors.labels(info.name, part).set(vectors)
         self._memory.labels(info.name).set(index.memory_bytes)
@@ -187,6 +200,9 @@ class CollectionGauges:
         self._damaged.labels(info.name).set(index.damaged)
         if index.recall is not None:
             self._recall.labels(info.name).set(index.recall.value)
+            self._low.labels(info.name).set(index.recall.low)
+            for each in index.recall.filtered:
+                self._filtered.labels(info.name, str(each.share)).set(each.value)
         if index.action == "build":
             self._progress.labels(info.name).set(index.progress)
         for action, spent in index.work.items():

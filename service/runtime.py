@@ -60,7 +60,11 @@ class Runtime:
         cores = settings.threads or usable_cores()
         # The lock first: a second server is refused at once, and not after it has loaded a model.
         catalogue = await asyncio.to_thread(
-            open_catalogue, settings.data_dir, keep_originals=settings.keep_originals, unclaimed=unclaimed
+            open_catalogue,
+            settings.data_dir,
+            keep_originals=settings.keep_originals,
+            unclaimed=unclaimed,
+            recall=settings.recall,
         )
         runtime = None
         try:

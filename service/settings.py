@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from index.limits import MIN_RECALL, RECALL
 from service.setting_values import expanded, host_of, read_dotenv
 
 PREFIX = "LOOKALIKE_"
@@ -85,6 +86,9 @@ class Settings(BaseSettings):
     max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of one picture, all frames together")
     queue_limit: int = Field(64, ge=1, le=100_000, description="Requests that may wait or run before 503")
     jobs: int = Field(2, ge=1, le=64, description="Jobs of one kind that run at a time; the rest wait for their turn")
+    recall: float = Field(
+        RECALL, ge=MIN_RECALL, le=1, allow_inf_nan=False, description="Share of the true nearest that searches find"
+    )
     request_timeout: float = Field(30.0, gt=0, description="Seconds from arrival until a waiting request gives up")
     keep_originals: bool = Field(True, description="Keep uploaded bytes by sha256, so that another model can re-embed")
     insecure: bool = Field(False, description="Answer other machines without keys; for a proxy that asks for its own")

@@ -19,6 +19,11 @@ def test_defaults_are_the_contracts() -> None:
     assert settings.models == Path("data/models") and not warnings
 
 
+def test_a_recall_of_one_is_taken() -> None:
+    assert load_settings({"LOOKALIKE_RECALL": "1.0"}, None)[0].recall == 1
+    assert load_settings({}, None)[0].recall == 0.995
+
+
 def test_the_environment_beats_dotenv_and_options_beat_both(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("LOOKALIKE_PORT=1000\nLOOKALIKE_HOST=0.0.0.0\nOTHER=1\n")
     settings, _ = load_settings({"LOOKALIKE_PORT": "2000"}, tmp_path / ".env", host=None)
@@ -35,6 +40,12 @@ def test_the_environment_beats_dotenv_and_options_beat_both(tmp_path: Path) -> N
         ("LOOKALIKE_PORT", "70000"),
         ("LOOKALIKE_DEVICE", "tpu"),
         ("LOOKALIKE_QUEUE_LIMIT", "0"),
+        ("LOOKALIKE_RECALL", "0"),
+        ("LOOKALIKE_RECALL", "0.3"),
+        ("LOOKALIKE_RECALL", "1.01"),
+        ("LOOKALIKE_RECALL", "99.5"),
+        ("LOOKALIKE_RECALL", "nan"),
+        ("LOOKALIKE_RECALL", "high"),
     ],
 )
 def test_an_unknown_name_or_value_is_an_error_of_one_line(name: str, value: str) -> None:

@@ -22,13 +22,15 @@ from index.embedded.store.records import StoredRecords
 from index.embedded.store.store import Store
 from index.errors import (
     CollectionNotFound,
+    InvalidRecall,
     RecordNotFound,
     StoreCorrupt,
 )
 from index.filters import is_number
 from index.info import CollectionInfo
+from index.limits import MIN_RECALL, RECALL_RULE
 
-_THRESHOLD = ("threshold", "manual")  # kind and name of the record
+_THRESHOLD, _RECALL = ("threshold", "manual"), ("recall", "manual")  # kind and name of the record
 _PAUSE = 0.05  # seconds between slices of a check beside the serving
 
 
@@ -42,7 +44,7 @@ class Binding:
         self._name = head.name
         self._gone = False
         self._records = StoredRecords(
-            store.writer, store.readers, lambda connection: self._row(connection).id, self._reread_threshold
+            store.writer, store.readers, lambda connection: self._row(connection).id, self._reread
         )
         self._state = self._bind(head)
 
@@ -71,6 +73,10 @@ class Binding:
     @property
     def score_threshold(self) -> float | None:
         return self._bound.threshold
+
+    @property
+    def recall(self) -> float | None:
+        return self._bound.recall
 
     @property
     def records(self) -> StoredRecords:
@@ -106,6 +112,8 @@ class Binding:
             bytes=head.bytes,
             created_at=head.created_at,
             index=replace(bound.index.detail, filter_bytes=bound.fields.nbytes, damaged=bound.damaged),
+            recall=bound.index.recall,
+            recall_set=bound.recall is not None,
         )
 
     def set_score_threshold(self, threshold: float | None) -> None:
@@ -115,6 +123,16 @@ class Binding:
             return
         with contextlib.suppress(RecordNotFound):
             self._records.delete(*_THRESHOLD)
+
+    def set_recall(self, recall: float | None) -> None:
+        """As `Collection.set_recall`."""
+        if recall is not None:
+            if not is_number(recall) or not MIN_RECALL <= recall <= 1:
+                raise InvalidRecall(f"a recall is {RECALL_RULE}")
+            self._records.put(*_RECALL, {"recall": recall})
+            return
+        with contextlib.suppress(RecordNotFound):
+            self._records.delete(*_RECALL)
 
     def check(self, stop: threading.Event) -> None:
         """Reads every row of a large collection, a tenth of the time, and leaves out what is damaged."""
@@ -148,13 +166,16 @@ class Binding:
         """The collection is being removed, or was not after all; in the writer thread, where no write comes between."""
         self._gone = gone
 
-    def _reread_threshold(self) -> None:
+    def _reread(self) -> None:
         if not self._gone:
-            self._state = replace(self._state, threshold=self._threshold())
+            recall = self._set(_RECALL, "recall")
+            self._state = replace(self._state, threshold=self._set(_THRESHOLD, "score"), recall=recall)
+            self._state.index.want(self._policy.recall if recall is None else recall)
 
-    def _threshold(self) -> float | None:
+    def _set(self, record: tuple[str, str], part: str) -> float | None:
+        """What was set by hand; None where nothing was, or what was is damaged."""
         try:
-            value = self._records.get(*_THRESHOLD).value["score"]
+            value = self._records.get(*record).value[part]
         except (RecordNotFound, StoreCorrupt, KeyError):
             return None
         return float(value) if is_number(value) else None
@@ -170,4 +191,6 @@ class Binding:
             return self._row(connection)
 
     def _bind(self, head: Head) -> Bound:
-        return Bound.load(self._store, head, self._threshold(), self._policy, indexes=self._indexes)
+        threshold, recall = self._set(_THRESHOLD, "score"), self._set(_RECALL, "recall")
+        policy = self._policy if recall is None else replace(self._policy, recall=recall)
+        return Bound.load(self._store, head, threshold, recall, policy, indexes=self._indexes)

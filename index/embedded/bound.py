@@ -28,10 +28,11 @@ _log = logging.getLogger("lookalike.index")
 
 @dataclass(slots=True)
 class Bound:
-    """threshold: set by hand, else None. broken: keys of damaged rows met so far, which are left out of everything."""
+    """threshold, recall: set by hand, else None. broken: keys of damaged rows met so far, left out of everything."""
 
     head: Head
     threshold: float | None
+    recall: float | None
     source: StoredVectors
     index: LiveIndex
     fields: Fields
@@ -39,13 +40,17 @@ class Bound:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def load(cls, store: Store, head: Head, threshold: float | None, policy: Policy, *, indexes: bool) -> Bound:
-        """indexes: whether the search index is loaded, or made, and the rows of a small collection are checked."""
+    def load(
+        cls, store: Store, head: Head, threshold: float | None, recall: float | None, policy: Policy, *, indexes: bool
+    ) -> Bound:
+        """policy: with the recall that searches are to have. indexes: whether the search index is loaded, or made, and
+        the rows of a small collection are checked.
+        """
         source = StoredVectors(store, head)
         directory = store.directory / "index" / str(head.id)
         index = LiveIndex(source, directory, policy, store.failpoints, load=indexes)
         fields = Fields(bitmap(index.keys()), source.metadata)
-        bound = cls(head, threshold, source, index, fields)
+        bound = cls(head, threshold, recall, source, index, fields)
         bound.follow()
         if indexes and head.count <= _AT_ONCE:
             bound.check()

@@ -28,6 +28,7 @@ from index.embedded.store.writer import Writer
 from index.embedded.verify import verify
 from index.errors import CollectionNotFound, InvalidId, StoreClosed
 from index.info import CollectionInfo
+from index.limits import RECALL
 from index.types import Finding, Progress, Snapshot, Unclaimed
 
 _log = logging.getLogger("lookalike.index")
@@ -63,6 +64,7 @@ class EmbeddedCatalogue:
         keep_originals: bool = True,
         indexes: bool = True,
         unclaimed: Unclaimed = "refuse",
+        recall: float = RECALL,
         policy: Policy | None = None,
         failpoints: Failpoints | None = None,
     ) -> EmbeddedCatalogue:
@@ -70,7 +72,8 @@ class EmbeddedCatalogue:
 
         keep_originals: store uploaded bytes by sha256. indexes: False for work that never searches (snapshots,
         imports): search indexes are neither loaded nor built, and searching raises IndexNotReady. unclaimed: what
-        originals mean that the database does not know. policy: when search indexes are built, merged, saved.
+        originals mean that the database does not know. recall: that searches are to have in collections that set
+        none. policy: when search indexes are built, merged, saved; with a recall of its own.
         Raises DirectoryLocked, StoreCorrupt, SchemaTooNew, StorageError.
         """
         failpoints = failpoints or NoFailpoints()
@@ -102,7 +105,9 @@ class EmbeddedCatalogue:
                 opening.check(store)
                 with readers.connection() as reading:
                     high_water.check(directory, collections.heads(reading))
-            catalogue = cls(lock, store, policy or Policy(), indexes=indexes, marking=unclaimed != "report")
+            catalogue = cls(
+                lock, store, policy or Policy(recall=recall), indexes=indexes, marking=unclaimed != "report"
+            )
             undo.pop_all()
         return catalogue
 

@@ -14,18 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.embedded.ann import measure
+from index.embedded.ann.basis import Shape
 from index.embedded.ann.compressed import CompressedIndex
 from index.embedded.ann.effort import Effort
 from index.embedded.ann.files.vector_file import VectorFile
+from index.embedded.ann.measure import Found
 from index.embedded.ann.recall import Recall, compare, interval, true_scores
+from index.embedded.ann.sample import as_far_as
 from index.embedded.ann.train import held_out
 from index.embedded.ann.tuning import Tried, Tuning, tune
 from index.embedded.catalogue import EmbeddedCatalogue
+from index.embedded.live.upkeep.asked import Asked
 from index.embedded.live.upkeep.measured import Measured
 from index.embedded.live.upkeep.policy import Policy
-from index.errors import CacheUnusable
+from index.errors import CacheUnusable, InvalidRecall
 from index.info import IndexState
-from tests.harness.catalogues import settled
+from tests.harness.catalogues import entry, settled
 from tests.harness.soak import examples
 
 Floats = npt.NDArray[np.float32]
@@ -161,6 +165,16 @@ def test_held_out_rows_are_always_the_same_and_leave_enough() -> None:
         np.testing.assert_array_equal(rows, held_out(count))
 
 
+_MADE: dict[int, CompressedIndex] = {}
+
+
+def built_once(file: VectorFile) -> CompressedIndex:
+    """One index of a file for all made-up cases."""
+    if id(file) not in _MADE:
+        _MADE[id(file)] = CompressedIndex.build(file)
+    return _MADE[id(file)]
+
+
 @pytest.fixture(scope="module")
 def hard_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VectorFile]:
     with VectorFile.create(tmp_path_factory.mktemp("hard") / "v", dim=512, fingerprint="f") as file:
@@ -181,9 +195,10 @@ def true_recall(index: CompressedIndex, rows: Floats, queries: Floats) -> float:
 def test_a_hard_catalogue_gets_the_recall_that_was_asked_for(hard_file: VectorFile) -> None:
     """The usual effort finds too few here; the measured one finds what was asked for, and measures the truth."""
     rows, queries = hard_file.read(np.arange(10_000)).astype(np.float32), hard(300, 2)
-    usual = CompressedIndex.build(hard_file)
+    usual = CompressedIndex.build(hard_file, shape=Shape(256))
     assert true_recall(usual, rows, queries) < 0.985
-    index, tried = measure.built(hard_file, 0.99, threads=2, progress=lambda done, total: None)
+    made = measure.built(hard_file, 0.99, threads=2, progress=lambda done, total: None)
+    index, tried = made.index, made.found
     index.tuning = tried.tuning
     assert not tried.tuning.exact
     assert true_recall(index, rows, queries) >= 0.985
@@ -193,7 +208,8 @@ def test_a_hard_catalogue_gets_the_recall_that_was_asked_for(hard_file: VectorFi
 def test_an_easy_catalogue_is_searched_with_less_than_usual(tmp_path: Path) -> None:
     with VectorFile.create(tmp_path / "v", dim=64, fingerprint="f") as file:
         file.append(np.arange(1, 10_001), easy(10_000, 1))
-        index, tried = measure.built(file, 0.95, threads=2, progress=lambda done, total: None)
+        made = measure.built(file, 0.95, threads=2, progress=lambda done, total: None)
+        index, tried = made.index, made.found
         assert tried.tuning.breadth < 1 or tried.tuning.depth < 1
         index.tuning = tried.tuning
         assert true_recall(index, file.read(np.arange(10_000)).astype(np.float32), easy(200, 2)) >= 0.94
@@ -207,7 +223,8 @@ def test_where_nothing_reaches_it_all_vectors_are_compared(tmp_path: Path, what:
     with VectorFile.create(tmp_path / "v", dim=rows.shape[1], fingerprint="f") as file:
         file.append(np.arange(1, 4_001), rows)
         target = 1.0 if what == "a recall of one" else 0.995
-        index, tried = measure.built(file, target, threads=2, progress=lambda done, total: None)
+        made = measure.built(file, target, threads=2, progress=lambda done, total: None)
+        index, tried = made.index, made.found
         assert tried.tuning.exact and tried.recall.value == 1
         index.tuning = tried.tuning
         assert true_recall(index, file.read(np.arange(4_000)).astype(np.float32), rows[:50]) == 1
@@ -224,11 +241,12 @@ def test_odd_catalogues_are_measured_too(tmp_path: Path, rows: str) -> None:
     }[rows]
     with VectorFile.create(tmp_path / "v", dim=made.shape[1], fingerprint="f") as file:
         file.append(np.arange(1, 3_001), unit(made))
-        _, tried = measure.built(file, 0.99, threads=1, progress=lambda done, total: None)
-        assert tried.recall.value >= 0.99 and tried.recall.queries > 200
+        found = measure.built(file, 0.99, threads=1, progress=lambda done, total: None).found
+        assert found.recall.value >= 0.99 and (found.tuning.exact or found.recall.queries >= 128)
 
 
-MEASURED = Measured(Recall(0.99, 0.98, 0.995, 250), Tuning(1.5, 0.5), 0.995, 1.0)
+SAMPLED = Recall(0.99, 0.98, 0.995, 250)
+MEASURED = Measured(Found(Tuning(1.5, 0.5), SAMPLED, ((0.1, SAMPLED),), True), Shape(256), 0.995, 0.995, 1.0)
 
 
 def test_what_was_measured_comes_back_and_damage_does_not(tmp_path: Path) -> None:
@@ -264,10 +282,124 @@ def test_recall_is_shown_survives_a_restart_and_follows_growth(tmp_path: Path) -
     policy = Policy(compress_from=5_000, merge_from=512, growth=10)
     first = state_of(tmp_path, easy(8_000, 1, 512), 0, policy)
     assert first.recall is not None and first.effort is not None
-    assert first.recall.low <= first.recall.value <= first.recall.high and first.recall.queries > 200
+    assert first.recall.low <= first.recall.value <= first.recall.high and first.recall.queries >= 128
     again = state_of(tmp_path, np.empty((0, 512), np.float32), 0, policy)
     assert (again.recall, again.effort) == (first.recall, first.effort)
     grown = state_of(tmp_path, hard(6_000, 2), 8_000, policy)
     assert grown.recall is not None and grown.effort is not None
     assert grown.recall.measured_at > first.recall.measured_at
     assert grown.trained > 8_000 or grown.effort != first.effort
+
+
+def test_a_recall_set_by_hand_is_kept_and_goes_with_null(tmp_path: Path) -> None:
+    """In the store, for this collection alone; what is no share is refused and changes nothing."""
+    catalogue = EmbeddedCatalogue.open(tmp_path, recall=0.97)
+    one, other = (catalogue.create(name, model="m", fingerprint="f", dim=64)[0] for name in ("one", "other"))
+    one.set_recall(0.9)
+    for wrong in (0, 0.49, 1.01, float("nan"), True, "0.9"):
+        with pytest.raises(InvalidRecall, match=r"from 0\.5 to 1"):
+            one.set_recall(wrong)  # type: ignore[arg-type]
+    assert (one.recall, other.recall) == (0.9, None)
+    catalogue.close()
+    catalogue = EmbeddedCatalogue.open(tmp_path)
+    told = {info.name: (info.recall, info.recall_set) for info in catalogue.infos()}
+    assert told == {"one": (0.9, True), "other": (0.995, False)}
+    catalogue.get("one").set_recall(None)
+    assert (catalogue.get("one").info().recall, catalogue.get("one").recall) == (0.995, None)
+    catalogue.close()
+
+
+@pytest.mark.slow
+def test_another_recall_makes_searches_as_hard_as_it_takes(tmp_path: Path) -> None:
+    """1 compares every vector, less brings the lists back, more than was built for builds anew."""
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=Policy(compress_from=5_000, recall=0.9))
+    collection, _ = catalogue.create("c", model="m", fingerprint="f", dim=512)
+    collection.import_vectors([f"i{n}" for n in range(10_000)], hard(10_000, 1), None, fingerprint="f")
+    first = settled(collection, 120)
+    assert first.effort is not None and not first.effort.exact and first.work["build"].runs >= 1
+    collection.set_recall(1.0)
+    exact = settled(collection, 120)
+    assert exact.effort is not None and exact.effort.exact and exact.recall is not None and exact.recall.value == 1
+    assert exact.work["build"].runs == first.work["build"].runs
+    found = [set(each.ids) for each in collection.nearest(hard(20, 2), 10)]
+    truth = np.argsort(-(hard(20, 2) @ hard(10_000, 1).T), axis=1)[:, :10]
+    assert sum(len(ids & {f"i{n}" for n in row}) for ids, row in zip(found, truth.tolist(), strict=True)) >= 199
+    collection.set_recall(0.8)
+    less = settled(collection, 120)
+    assert less.effort is not None and not less.effort.exact
+    catalogue.close()
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=Policy(compress_from=5_000, recall=0.9))
+    again = settled(catalogue.get("c"), 120)
+    assert (again.effort, again.recall) == (less.effort, less.recall)
+    catalogue.get("c").set_recall(0.999)
+    more = settled(catalogue.get("c"), 240)
+    assert more.recall is not None and more.effort is not None
+    assert more.effort.exact or more.recall.value >= 0.999
+    catalogue.close()
+
+
+def test_real_queries_are_kept_with_the_index(tmp_path: Path) -> None:
+    """The latest of them, across a restart; a damaged file is collected anew."""
+    rows = easy(2_000, 1, 64)
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=Policy(compress_from=500))
+    collection, _ = catalogue.create("c", model="m", fingerprint="f", dim=64)
+    collection.import_vectors([f"i{n}" for n in range(2_000)], rows, None, fingerprint="f")
+    settled(collection)
+    queries = easy(150, 2, 64)
+    for query in queries:
+        collection.search(query)
+    collection.upsert([entry("last", 5)], fingerprint="f")
+    catalogue.close()
+    [path] = (tmp_path / "index").glob("*/*/asked")
+    asked = Asked()
+    asked.read(path, 64)
+    np.testing.assert_allclose(asked.queries(64), queries[-128:], atol=1e-3)
+    whole = path.read_bytes()
+    for content in (b"", whole[:-3], whole[:8] + b"x" + whole[9:], b"%08x" % zlib.crc32(b"") + b""):
+        path.write_bytes(content)
+        with pytest.raises(CacheUnusable):
+            Asked().read(path, 64)
+    path.write_bytes(whole)
+    with pytest.raises(CacheUnusable):
+        Asked().read(path, 63)
+    path.write_bytes(whole[:-3])
+    catalogue = EmbeddedCatalogue.open(tmp_path, policy=Policy(compress_from=500))
+    assert len(catalogue.get("c").nearest(rows[:1], 3)[0].ids) == 3
+    catalogue.close()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.1])
+def test_rows_are_moved_as_far_away_as_real_queries_are(hard_file: VectorFile, noise: float) -> None:
+    """Where queries are as near as rows nothing moves; else the medians of the best scores meet."""
+    index = CompressedIndex.build(hard_file)
+    rows = held_out(10_000)
+    stored = hard_file.read(rows).astype(np.float32)
+    apart = np.random.default_rng(5).standard_normal((64, 512)) * noise
+    asked = unit(hard(64, 2) + apart)
+    moved, part = as_far_as(index, stored, rows, asked)
+    if not noise:
+        assert part < 0.1
+        return
+    best = [index.nearest(query, 1)[0][0] for query in asked]
+    mine = [
+        index.nearest(query, 2)[0][index.nearest(query, 2)[1] != index.key_of(int(row))][0]
+        for query, row in zip(moved[:48], rows[:48], strict=True)
+    ]
+    assert 0 < part <= 1
+    assert abs(np.median(mine) - np.median(best)) < 0.03
+
+
+@settings(deadline=None, max_examples=examples(30))
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1), st.sampled_from([1.0, 0.5, 0.05]))
+def test_comparing_every_vector_is_numpys_answer(hard_file: VectorFile, k: int, seed: int, kept: float) -> None:
+    """In order or row by row, whatever was removed and whatever a filter keeps."""
+    random = np.random.default_rng(seed)
+    index = built_once(hard_file)
+    index.tuning = Tuning(exact=True)
+    allowed = np.flatnonzero(random.random(10_000) < kept) + 1
+    query = hard(1, seed % 1000)[0]
+    scores, keys = index.nearest(query, k, index.select(allowed))
+    rows = hard_file.read(allowed - 1).astype(np.float32)
+    expected = np.sort(rows @ query)[::-1][:k]
+    np.testing.assert_allclose(scores, expected, atol=2e-4)
+    assert np.isin(keys, allowed).all() and len(np.unique(keys)) == len(keys)

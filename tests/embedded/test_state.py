@@ -12,7 +12,7 @@ from index.embedded.live.state import IllegalTransition, Phase, State
 from index.embedded.live.upkeep.policy import Action
 from index.errors import CollectionNotFound, IndexNotReady, StoreClosed
 
-BUILD, MERGE, SAVE = Action.BUILD, Action.MERGE, Action.SAVE
+BUILD, MERGE, MEASURE, SAVE = Action.BUILD, Action.MERGE, Action.MEASURE, Action.SAVE
 STATES = {
     "empty": State(),
     "exact": State().load().serve(compressed=False),
@@ -31,6 +31,7 @@ EVENTS = {
     "load": lambda state: state.load(),
     "build": lambda state: state.begin(BUILD),
     "merge": lambda state: state.begin(MERGE),
+    "measure": lambda state: state.begin(MEASURE),
     "save": lambda state: state.begin(SAVE),
     "finish": lambda state: state.finish(),
     "fail": lambda state: state.fail("no space"),
@@ -69,6 +70,7 @@ LEADS_TO: dict[str, dict[str, tuple[Phase, Action | None]]] = {
     "compressed": {
         "build": (Phase.COMPRESSED, BUILD),
         "merge": (Phase.COMPRESSED, MERGE),
+        "measure": (Phase.COMPRESSED, MEASURE),
         "save": (Phase.COMPRESSED, SAVE),
         "distrust": (Phase.BUILDING, None),
     },

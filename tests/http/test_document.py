@@ -187,12 +187,15 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         ],
     },
     "CollectionPatch": {
-        "taken": [{"score_threshold": 0.5}, {"score_threshold": None}, {"score_threshold": 1}],
-        "refused": [{}, {"score_threshold": 2}, {"score_threshold": "0.5"}, {"score_threshold": []}, {"threshold": 1}],
+        "taken": [{"score_threshold": 0.5}, {"score_threshold": None}, {"score_threshold": 1}, {"recall": 0.9},
+                  {"recall": None}, {"recall": 1},
+                  {"recall": 0.5, "score_threshold": None}],
+        "refused": [{}, {"recall": 0}, {"recall": 1.01}, {"recall": "0.9"}, {"recall": 0.49},
+                    {"score_threshold": 2}, {"score_threshold": "0.5"}, {"score_threshold": []}, {"threshold": 1}],
     },
     "CollectionCreate": {
-        "taken": [{}, {"score_threshold": 0.5}, {"score_threshold": None}],
-        "refused": [{"score_threshold": -2}, {"name": "a"}, [], None],
+        "taken": [{}, {"score_threshold": 0.5}, {"score_threshold": None}, {"recall": 0.99}, {"recall": None}],
+        "refused": [{"recall": 99}, {"score_threshold": -2}, {"name": "a"}, [], None],
     },
     "MetadataPatch": {
         "taken": [{"metadata": {}}, {"metadata": {"a": None, "b": []}}],
@@ -311,6 +314,8 @@ WORDS = [
     (EmbeddingRequest.read, {"input": "a", "encoding_format": "x"}, "encoding_format: must be 'float' or 'base64'"),
     (MetadataPatch.read, {"metadata": 3}, "metadata: must be an object"),
     (CollectionPatch.read, {"score_threshold": 3}, "score_threshold: must be at most 1.0"),
+    (CollectionPatch.read, {"recall": 0}, "recall: must be at least 0.5"),
+    (CollectionPatch.read, {}, "body: name what is to change: score_threshold or recall"),
     (SearchTexts.read, {"limit": "x"}, "limit: must be an integer"),
     (SearchTexts.read, {"score_threshold": "nan"}, "score_threshold: must be a finite number"),
 ]

@@ -87,6 +87,26 @@ def test_what_the_index_holds_and_has_cost_is_told(running: Server) -> None:
     assert gauge(running, 'lookalike_index_work_seconds{action="build",collection="things"}') > 0
 
 
+def test_recall_is_set_by_hand_and_searches_follow(running: Server) -> None:
+    """1 compares every vector; null goes back; what is no share is refused; the metrics tell."""
+    settled(running)
+    path = "/v1/collections/things"
+    refused: tuple[object, ...] = (0, 0.3, 1.5, 99, "0.9", [])
+    for wrong in refused:
+        assert running.client.patch(path, json={"recall": wrong}).status_code == 422
+    told = running.client.patch(path, json={"recall": 1}).json()
+    assert (told["recall"], told["recall_source"]) == (1, "collection")
+    exact = settled(running)["index"]
+    assert exact["effort"]["exact"] and exact["recall"]["value"] == 1
+    assert gauge(running, 'lookalike_index_recall_wanted{collection="things"}') == 1
+    told = running.client.patch(path, json={"recall": None}).json()
+    assert (told["recall"], told["recall_source"]) == (0.995, "setting")
+    back = settled(running)["index"]
+    assert back["recall"]["queries"] >= 128 and [each["share"] for each in back["recall"]["filtered"]] == [0.1, 0.01]
+    shown = gauge(running, 'lookalike_index_recall_filtered{collection="things",share="0.1"}')
+    assert shown == pytest.approx(back["recall"]["filtered"][0]["value"], abs=1e-4)
+
+
 def test_queries_by_id_and_vector_find_what_numpy_finds(running: Server) -> None:
     """Through the compressed index, with and without a filter; scores are exact cosines."""
     settled(running)

@@ -17,6 +17,7 @@ import numpy as np
 
 from index.embedded.ann import train
 from index.embedded.ann.arrays import Bits, Floats, Keys, Rows
+from index.embedded.ann.basis import Basis, Shape
 from index.embedded.ann.effort import Effort, effort_for
 from index.embedded.ann.files import index_file
 from index.embedded.ann.files.vector_file import VectorFile
@@ -31,6 +32,7 @@ EXACT_ROWS = 1_500  # up to so many rows, comparing each of them costs less than
 _ENCODE = 4_096
 _QUERY_BITS = 3
 _FAR = 4
+_IN_ORDER = 3  # rows are compared in order in the time of one that is fetched by its number
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Batch:
 
 
 class CompressedIndex:
-    """One-bit codes of the first `indexed` rows of a vector file.
+    """Codes of the first `indexed` rows of a vector file.
 
     Searches run beside each other and beside `remove` and `save`; `merge` needs to be alone. `sequence`: the change up
     to which a loaded index file knew the store, -1 for one that was just built. Searches raise CacheUnusable where the
@@ -69,18 +71,32 @@ class CompressedIndex:
 
     @classmethod
     def build(
-        cls, file: VectorFile, *, finer: int = 1, threads: int = 2, progress: Callable[[int, int], None] | None = None
+        cls,
+        file: VectorFile,
+        *,
+        basis: Basis | None = None,
+        shape: Shape | None = None,
+        threads: int = 2,
+        progress: Callable[[int, int], None] | None = None,
     ) -> CompressedIndex:
         """Trains on a sample of the rows the file has now and adds all of them; it may be appended to meanwhile.
 
-        finer: times as many lists as usual. threads: how many the calling thread may use. progress: gets (rows done,
-        rows in all) every few seconds; what it raises ends the build.
+        basis: of these rows, where it is known. shape: None for the one to begin with. threads: how many the calling
+        thread may use. progress: gets (rows done, rows in all) every few seconds; what it raises ends the build.
         """
         rows = np.arange(len(file), dtype=np.int64)
         if not len(rows):
             raise ValueError("nothing to train on: the vector file is empty")
         report = progress or _ignore
-        index = train.train(file, len(rows), finer=finer, threads=threads, breathe=lambda: report(0, len(rows)))
+        basis = basis or train.basis_of(file, len(rows))
+        index = train.train(
+            file,
+            len(rows),
+            basis,
+            shape or basis.first(),
+            threads=threads,
+            breathe=lambda: report(0, len(rows)),
+        )
         ivf: Any = faiss.downcast_index(index.index)
         for part, vectors in file.blocks(rows, _ENCODE):
             ivf.add_with_ids(index.chain.at(0).apply(vectors.astype(np.float32)), part)
@@ -140,6 +156,20 @@ class CompressedIndex:
     def alive_rows(self) -> Rows:
         """Rows that a search may find, increasing."""
         return np.flatnonzero(self._alive.flags())
+
+    def key_of(self, row: int) -> int:
+        """The key of one row."""
+        return int(self._file.keys[row])
+
+    @property
+    def axes(self) -> int:
+        """How many axes are kept of each vector."""
+        return int(self._ivf.d)
+
+    @property
+    def bits(self) -> int:
+        """Of each axis."""
+        return int(self._ivf.rabitq.nb_bits)
 
     @property
     def lists(self) -> int:
@@ -230,8 +260,7 @@ class CompressedIndex:
         elif self.count < self.indexed:
             bits = self._alive.bits
         if available <= max(EXACT_ROWS, 2 * k) or (self.tuning.exact and effort is None):
-            rows = np.flatnonzero(unpacked(self._alive.bits if bits is None else bits, self.indexed))
-            return self._best(query, rows, k)
+            return self._compared(query, k, self._alive.bits if bits is None else bits, available)
         if effort is None:
             usual = effort_for(k, self.indexed, available, self._ivf.nlist)
             effort = self.tuning.apply(usual, filtered=allowed is not None)
@@ -280,6 +309,18 @@ class CompressedIndex:
         self._ivf.search_preassigned_c(1, *asked, scratch.estimates_at, scratch.rows_at, False, parameters)
         rows = scratch.rows[:depth]
         return rows if rows[-1] >= 0 else rows[rows >= 0]
+
+    def _compared(self, query: Floats, k: int, bits: Bits, available: int) -> tuple[Floats, Keys]:
+        """Scores and keys of the best k of the rows in `bits`, every one of them compared."""
+        if available * _IN_ORDER < self.indexed:
+            return self._best(query, np.flatnonzero(unpacked(bits, self.indexed)), k)
+        scores = self._file.scan(query, 0, self.indexed)  # in order, and without a copy
+        if available < self.indexed:
+            scores[~unpacked(bits, self.indexed)] = -np.inf
+        rows = np.argpartition(-scores, k)[:k] if 4 * k < self.indexed else np.arange(self.indexed)
+        rows = rows[np.lexsort((rows, -scores[rows]))]
+        rows = rows[np.isfinite(scores[rows])][:k]
+        return scores[rows], self._file.keys[rows]
 
     def _best(self, query: Floats, rows: Rows, k: int) -> tuple[Floats, Keys]:
         """Scores and keys of the best k rows."""

@@ -1,73 +1,160 @@
-"""Recall measured on an index's own vectors, and the tuning that reaches a wanted one at the least cost.
+"""Recall measured on an index's own vectors, and the index and tuning that reach a wanted one at the least cost.
 
-Queries are rows that training never saw (held out of it, or added later), each leaving itself out: new to the index,
-and as far from the catalogue as anything that is drawn from where the catalogue was drawn. Real queries may be added.
-The true neighbours of all of them are found in one pass over the vector file.
+What is measured decides: how hard to search, and where no effort does at a quarter of exact search's cost, with how
+many axes, lists and bits to build anew.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numkong
 import numpy as np
 
+from index.embedded.ann import train
 from index.embedded.ann.arrays import Floats, Rows
+from index.embedded.ann.basis import Basis, Shape
 from index.embedded.ann.compressed import EXACT_ROWS, CompressedIndex
-from index.embedded.ann.effort import Effort
+from index.embedded.ann.effort import Effort, effort_for
 from index.embedded.ann.files.vector_file import VectorFile
-from index.embedded.ann.recall import NEAREST, Recall, compare, true_scores
-from index.embedded.ann.train import HELD_OUT, held_out, sample
+from index.embedded.ann.recall import NEAREST, Recall, compare
+from index.embedded.ann.sample import SHARES, Sample
+from index.embedded.ann.selection import Selection
 from index.embedded.ann.tuning import Tried, Tuning, tune
 
-_BLOCK = 4_096  # rows compared at once
-_SHARE = 0.25  # of exact search's cost that a search may have before finer lists are tried
-# Nanoseconds on one core, roughly: a code that is scanned, a vector that is fetched and compared, one that is compared
-# in order with its neighbours; the last two for 2048 dimensions. Only their ratios matter, and only between efforts.
-_CODE, _FETCHED, _IN_ORDER = 30.0, 600.0, 210.0
+SHARE = 0.25  # of exact search's cost that a search may have before another index is tried
+_PASS = 0.1  # share of a build's time that finding the true neighbours may take, and looking for less effort as well
+# Nanoseconds on one core, roughly: any search; a code that is scanned, and each of its axes; a centroid's axis that is
+# compared; a vector that is fetched, and one that is compared in order with its neighbours, each for 2048 dimensions.
+# Only their ratios matter, and only between efforts.
+_ANY, _CODE, _AXIS, _CENTROID, _FETCHED, _IN_ORDER = 100_000.0, 33.0, 0.04, 0.05, 420.0, 140.0
 _FINER = (4, 8)  # times as many lists as usual, tried in this order
-_WORTHWHILE = 0.3  # share of what is missing that finer lists have to bring, for still finer ones to be tried
-_SEED = 3
+_WORTHWHILE = 0.3  # share of what is missing that another index has to bring, for still another one to be tried
+_SIFTING = 1.5
+_MOST_SIFTED = 16.0
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """queries: float32 (n, dim); own: the row each is itself, -1 for none; truth: (n, 10) cosines of its nearest."""
+class Found:
+    """What was measured of an index: how to search it, the recall that this gives, and under filters, by share of the
+    rows that pass. cheap: whether the wanted recall was reached at a quarter of exact search's cost.
+    """
 
-    queries: Floats
-    own: Rows
-    truth: Floats
+    tuning: Tuning
+    recall: Recall
+    filtered: tuple[tuple[float, Recall], ...]
+    cheap: bool
 
-    @classmethod
-    def draw(
-        cls,
-        index: CompressedIndex,
-        file: VectorFile,
-        asked: Floats,
-        breathe: Callable[[], None],
-        *,
-        threads: int = 1,
-    ) -> Sample:
-        """asked: real queries float32 (m, dim), unit; at most half of the sample. breathe: called for every block."""
-        alive = index.alive_rows()
-        new = np.intersect1d(np.arange(index.trained, index.indexed), alive, assume_unique=True)
-        rows = np.intersect1d(held_out(index.trained), alive, assume_unique=True)
-        random = np.random.default_rng(_SEED)
-        rows = np.concatenate([sample(random, new, HELD_OUT // 2), rows])[: HELD_OUT - min(len(asked), HELD_OUT // 2)]
-        own = np.concatenate([rows, np.full(min(len(asked), HELD_OUT // 2), -1, np.int64)])
-        halves = np.concatenate([file.read(rows), asked[: HELD_OUT // 2].astype(np.float16)])
-        queries = halves.astype(np.float32)  # as a search rounds them
 
-        def blocks() -> Iterator[tuple[Rows, Floats]]:
-            for part, vectors in file.blocks(alive, _BLOCK):
-                breathe()
-                yield part, np.asarray(numkong.astype(vectors, "f32"))  # half of numpy's time
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A new index, its shape, and what was measured of it."""
 
-        truth = true_scores(queries, blocks(), own, threads=threads)
-        return cls(queries, own, truth / np.sqrt(np.maximum(np.einsum("ij,ij->i", queries, queries), 1e-9))[:, None])
+    index: CompressedIndex
+    shape: Shape
+    found: Found
+
+
+def built(
+    file: VectorFile,
+    target: float,
+    *,
+    asked: Floats | None = None,
+    start: Shape | None = None,
+    threads: int,
+    progress: Callable[[int, int], None],
+) -> Built:
+    """An index over the file's rows, and how to search it so that it has the wanted recall.
+
+    asked: real queries float32 (n, dim), unit. start: the shape that served before, for the first one to be tried.
+    Raises what `progress` raises.
+    """
+
+    def breathe() -> None:
+        progress(0, 1)
+
+    began = time.monotonic()
+    basis = train.basis_of(file, len(file))
+    breathe()
+    shape = basis.first() if start is None else basis.fitting(start)
+
+    def made(shape: Shape) -> CompressedIndex:
+        return CompressedIndex.build(file, basis=basis, shape=shape, threads=threads, progress=progress)
+
+    best = made(shape)
+    if best.count <= EXACT_ROWS or target >= 1:  # every vector is compared in any search
+        return Built(best, shape, exactly(0))
+    spent = time.monotonic() - began
+    queries = np.empty((0, file.dim), np.float32) if asked is None else asked
+    drawn = Sample.draw(best, file, queries, breathe, threads=threads, seconds=_PASS * spent)
+    least = _reach(best, file, drawn, target, breathe=breathe, seconds=_PASS * spent)
+    for better in _shapes(basis, shape):
+        if least.cheap:
+            break
+        next_shape = better(shape)
+        if next_shape is None:
+            continue
+        index = made(next_shape)
+        tried = _reach(index, file, drawn, target, breathe=breathe, seconds=_PASS * spent)
+        gained = tried.tried.recall.value - least.tried.recall.value
+        if tried.cheap or gained > _WORTHWHILE * (1 - least.tried.recall.value):
+            best, shape, least = index, next_shape, tried
+    return Built(best, shape, measure(best, file, drawn, target, breathe=breathe, known=least))
+
+
+def _shapes(basis: Basis, first: Shape) -> list[Callable[[Shape], Shape | None]]:
+    """What is tried one after the other, each on top of the best so far: more axes, more lists, more bits."""
+    more: list[Callable[[Shape], Shape | None]] = [_more_axes(basis)] * 2
+    more += [_more_lists(times) for times in _FINER]
+    return [*more, basis.finer_codes]
+
+
+def _more_axes(basis: Basis) -> Callable[[Shape], Shape | None]:
+    def more(shape: Shape) -> Shape | None:
+        found = basis.finer_codes(shape)
+        return found if found is not None and found.axes > shape.axes else None
+
+    return more
+
+
+def _more_lists(times: int) -> Callable[[Shape], Shape | None]:
+    return lambda shape: replace(shape, finer=times) if shape.finer < times else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    tried: Tried
+    cheap: bool
+
+
+def _reach(
+    index: CompressedIndex,
+    file: VectorFile,
+    drawn: Sample,
+    target: float,
+    *,
+    breathe: Callable[[], None],
+    guard: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    seconds: float = float("inf"),
+    share: float = SHARE,
+) -> _Reached:
+    """The tuning to search this index with, and whether it reaches `target` at that share of exact search's cost."""
+    began = time.monotonic()
+
+    def attempt(tuning: Tuning) -> Tried:
+        breathe()
+        effort = tuning.apply(index.usual(NEAREST + 1))
+        recall = _recall(index, file, drawn.queries, drawn.own, drawn.truth, effort, None, guard)
+        return Tried(tuning, recall, cost(index, file, drawn.queries, effort))
+
+    exact = exact_cost(index, file)
+    most = max(share * exact, min(exact, 3 * _ANY))  # what any search costs cannot be saved
+    start = Tuning(index.tuning.breadth, index.tuning.depth)
+    best = tune(attempt, target, most, start, lambda: time.monotonic() - began < seconds)
+    return _Reached(best, best.recall.careful >= target and best.cost <= most)
 
 
 def measure(
@@ -76,73 +163,87 @@ def measure(
     drawn: Sample,
     target: float,
     *,
-    share: float = _SHARE,
     breathe: Callable[[], None],
     guard: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
-) -> tuple[Tried, bool]:
-    """The tuning to search this index with, and whether it reaches `target` at `share` of exact search's cost.
+    known: _Reached | None = None,
+) -> Found:
+    """How to search this index so that it has the wanted recall; exactly, where nothing cheaper does.
 
     guard: held by each single search.
     """
-
-    def attempt(tuning: Tuning) -> Tried:
-        breathe()
-        effort = tuning.apply(index.usual(NEAREST + 1))
-        found = np.full(drawn.truth.shape, -np.inf, np.float32)
-        for place, (query, own) in enumerate(zip(drawn.queries, drawn.own.tolist(), strict=True)):
-            with guard():
-                scores, keys = index.nearest(query, NEAREST + 1, effort=effort)
-            if own >= 0:
-                scores = scores[keys != file.keys[own]]
-            scores = scores[:NEAREST]
-            found[place, : len(scores)] = scores
-        return Tried(tuning, compare(found, drawn.truth), cost(index, file, drawn.queries, effort))
-
-    exact = _IN_ORDER * len(index) * file.dim / 2048
-    best = tune(attempt, target, share * exact, Tuning(index.tuning.breadth, index.tuning.depth))
-    return best, best.recall.careful >= target and best.cost <= share * exact
+    if target >= 1:
+        return exactly(0)
+    reached = known or _reach(index, file, drawn, target, breathe=breathe, guard=guard)
+    if not reached.cheap:
+        dear = _reach(index, file, drawn, target, breathe=breathe, guard=guard, share=1.0)
+        if not dear.cheap:
+            return exactly(len(drawn.queries))
+        reached = _Reached(dear.tried, cheap=False)
+    tuning, filtered = _sift(index, file, drawn, target, reached.tried.tuning, breathe, guard)
+    return Found(tuning, reached.tried.recall, filtered, reached.cheap)
 
 
-def built(
-    file: VectorFile, target: float, *, threads: int, progress: Callable[[int, int], None]
-) -> tuple[CompressedIndex, Tried]:
-    """An index over the file's rows, and how to search it so that it has the wanted recall.
-
-    Where that costs more than a quarter of exact search, finer lists are tried; where it costs more than all of it, the
-    index is to be searched exactly. Raises what `progress` raises.
-    """
-
-    def breathe() -> None:
-        progress(0, 1)
-
-    best = CompressedIndex.build(file, threads=threads, progress=progress)
-    drawn = Sample.draw(best, file, np.empty((0, file.dim), np.float32), breathe, threads=threads)
-    if best.count <= EXACT_ROWS:
-        return best, exactly(drawn, best, file)  # as any search is
-    tried, reached = measure(best, file, drawn, target, breathe=breathe)
-    for finer in _FINER:
-        if reached:
-            return best, tried
-        missing = 1 - tried.recall.value
-        index = CompressedIndex.build(file, finer=finer, threads=threads, progress=progress)
-        finer_tried, reached = measure(index, file, drawn, target, breathe=breathe)
-        gained = finer_tried.recall.value - tried.recall.value
-        if reached or gained > 0:
-            best, tried = index, finer_tried
-        if not reached and gained < _WORTHWHILE * missing:
-            break
-    if not reached:
-        tried, reached = measure(best, file, drawn, target, share=1.0, breathe=breathe)
-    return best, tried if reached else exactly(drawn, best, file)
+def exactly(queries: int) -> Found:
+    """What comparing every vector gives: all of it."""
+    all_found = Recall(1.0, 1.0, 1.0, queries)
+    return Found(Tuning(exact=True), all_found, tuple((share, all_found) for share in SHARES), cheap=False)
 
 
-def exactly(drawn: Sample, index: CompressedIndex, file: VectorFile) -> Tried:
-    """What comparing every vector gives: all of it, at its full cost."""
-    recall = compare(drawn.truth, drawn.truth)
-    return Tried(Tuning(exact=True), Recall(1.0, 1.0, 1.0, recall.queries), _IN_ORDER * len(index) * file.dim / 2048)
+def _sift(
+    index: CompressedIndex,
+    file: VectorFile,
+    drawn: Sample,
+    target: float,
+    tuning: Tuning,
+    breathe: Callable[[], None],
+    guard: Callable[[], AbstractContextManager[None]],
+) -> tuple[Tuning, tuple[tuple[float, Recall], ...]]:
+    """The same tuning, with as much more effort under filters as they need, and the recall that they have then."""
+    found = []
+    for sifted in drawn.sifted:
+        with guard():
+            selection = index.select(file.keys[sifted.rows])
+        while True:
+            breathe()
+            usual = effort_for(NEAREST + 1, index.indexed, max(1, len(selection)), index.lists)
+            effort = tuning.apply(usual, filtered=True)
+            recall = _recall(index, file, drawn.queries, drawn.own, sifted.truth, effort, selection, guard)
+            if recall.careful >= target or recall.value == 1 or tuning.sifted >= _MOST_SIFTED:
+                break
+            tuning = replace(tuning, sifted=tuning.sifted * _SIFTING)
+        found.append((sifted.share, recall))
+    return tuning, tuple(found)
+
+
+def _recall(
+    index: CompressedIndex,
+    file: VectorFile,
+    queries: Floats,
+    own: Rows,
+    truth: Floats,
+    effort: Effort,
+    selection: Selection | None,
+    guard: Callable[[], AbstractContextManager[None]],
+) -> Recall:
+    found = np.full(truth.shape, -np.inf, np.float32)
+    for place, (query, row) in enumerate(zip(queries, own.tolist(), strict=True)):
+        with guard():
+            _, keys = index.nearest(query, NEAREST + 1, selection, effort=effort)
+        if row >= 0:
+            keys = keys[keys != file.keys[row]]
+        rows = file.find(keys[:NEAREST])
+        # Scored like the truth: what a search rounds must not count as missed.
+        found[place, : len(rows)] = -np.sort(-(file.read(rows).astype(np.float32) @ query))
+    return compare(found, truth)
+
+
+def exact_cost(index: CompressedIndex, file: VectorFile) -> float:
+    """Nanoseconds that comparing every vector takes, roughly."""
+    return _ANY + _IN_ORDER * len(index) * file.dim / 2048
 
 
 def cost(index: CompressedIndex, file: VectorFile, queries: Floats, effort: Effort) -> float:
     """Nanoseconds that a search takes with this effort, roughly."""
     lists = np.mean([index.lists_of(query, effort) for query in queries[:64]]) if len(queries) else effort.lists
-    return float(lists * index.indexed / index.lists * _CODE + effort.depth * _FETCHED * file.dim / 2048)
+    codes = lists * index.indexed / index.lists * (_CODE + _AXIS * index.axes * index.bits**2)
+    return float(_ANY + codes + _CENTROID * index.lists * index.axes + effort.depth * _FETCHED * file.dim / 2048)

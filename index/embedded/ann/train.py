@@ -1,9 +1,10 @@
 """Training sees a bounded sample, so that its time and memory do not grow with the catalogue.
 
 Vectors are turned onto their leading principal axes, put into the list of the nearest of some thousand centroids, and
-kept there as one bit per axis (RaBitQ). A random rotation of those axes comes in between, folded into the same matrix:
-a bit says most where all axes vary alike, and principal axes do not. The metric is L2 throughout: behind a transform
-that subtracts the mean, an inner product would rank wrongly, while for unit vectors L2 and cosine give the same order.
+kept there as one or two bits per axis (RaBitQ). A random rotation of those axes comes in between, folded into the same
+matrix: a bit says most where all axes vary alike, and principal axes do not. The metric is L2 throughout: behind a
+transform that subtracts the mean, an inner product would rank wrongly, while for unit vectors L2 and cosine give the
+same order.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ import faiss
 import numpy as np
 
 from index.embedded.ann.arrays import Floats, Rows
+from index.embedded.ann.basis import Basis, Shape
 from index.embedded.ann.files.vector_file import VectorFile
 
-AXES = 256
-BITS = 1
 _AXES_SAMPLE = 16_384
 _PER_LIST = 40
 _ROUNDS = 8
@@ -33,17 +33,24 @@ def lists_for(count: int) -> int:
     return int(2 ** np.clip(np.round(np.log2(wanted)), 4, 16))
 
 
-def train(file: VectorFile, count: int, *, finer: int, threads: int, breathe: Callable[[], None]) -> Any:
+def basis_of(file: VectorFile, count: int) -> Basis:
+    """Of a sample of the first `count` rows of the file, at least one."""
+    rows = sample(np.random.default_rng(_SEED), _seen(count), _AXES_SAMPLE)
+    return Basis.of(file.read(rows).astype(np.float32))
+
+
+def train(
+    file: VectorFile, count: int, basis: Basis, shape: Shape, *, threads: int, breathe: Callable[[], None]
+) -> Any:
     """A trained, empty FAISS index (linear transform, then IVF) for the first `count` rows of the file.
 
-    finer: times as many lists as usual. breathe: called every few seconds; what it raises ends the training.
+    breathe: called every few seconds; what it raises ends the training.
     """
     faiss.omp_set_num_threads(threads)  # holds for the calling thread alone
     random = np.random.default_rng(_SEED)
-    axes = min(AXES, file.dim)
-    rows = np.setdiff1d(np.arange(count, dtype=np.int64), held_out(count), assume_unique=True)
-    lists = min(finer * lists_for(count), _MOST_LISTS, max(1, len(rows) // 8))
-    transform = turned_axes(file.read(sample(random, rows, _AXES_SAMPLE)).astype(np.float32), axes, random)
+    axes, rows = shape.axes, _seen(count)
+    lists = min(shape.finer * lists_for(count), _MOST_LISTS, max(1, len(rows) // 8))
+    transform = basis.turn(axes, random)
     chosen = sample(random, rows, _PER_LIST * lists)
     parts = []
     for _, part in file.blocks(chosen, 4_096):
@@ -52,7 +59,7 @@ def train(file: VectorFile, count: int, *, finer: int, threads: int, breathe: Ca
     points = np.concatenate(parts)
     quantizer: Any = faiss.IndexFlatL2(axes)
     cluster(points, lists, quantizer, breathe)
-    ivf: Any = faiss.IndexIVFRaBitQ(quantizer, axes, lists, faiss.METRIC_L2, True, BITS)
+    ivf: Any = faiss.IndexIVFRaBitQ(quantizer, axes, lists, faiss.METRIC_L2, True, shape.bits)
     ivf.train(points[:1])  # the centroids are there; the codes themselves need no training
     index = faiss.IndexPreTransform(transform, ivf)
     quantizer.this.disown()
@@ -69,6 +76,10 @@ def held_out(count: int) -> Rows:
     return sample(random, np.arange(count, dtype=np.int64), min(HELD_OUT, count // 8))
 
 
+def _seen(count: int) -> Rows:
+    return np.setdiff1d(np.arange(count, dtype=np.int64), held_out(count), assume_unique=True)
+
+
 def cluster(points: Floats, lists: int, quantizer: Any, breathe: Callable[[], None]) -> None:
     """Fills the empty flat quantizer with `lists` centroids of the float32 (m, axes) points, by k-means."""
     rounds = faiss.Clustering(points.shape[1], lists)
@@ -79,20 +90,6 @@ def cluster(points: Floats, lists: int, quantizer: Any, breathe: Callable[[], No
     for _ in range(_ROUNDS):  # each goes on from the centroids of the one before
         rounds.train(points, quantizer)
         breathe()
-
-
-def turned_axes(vectors: Floats, axes: int, random: np.random.Generator) -> Any:
-    """A FAISS transform float32 (m, dim) → (m, axes): the leading principal axes less the mean, rotated at random."""
-    mean = vectors.mean(axis=0)
-    centred = vectors - mean
-    _, directions = np.linalg.eigh(centred.T @ centred)
-    rotation = np.linalg.qr(random.standard_normal((axes, axes)))[0].astype(np.float32)
-    matrix = np.ascontiguousarray(rotation @ directions[:, ::-1][:, :axes].T, dtype=np.float32)
-    transform = faiss.LinearTransform(vectors.shape[1], axes, True)
-    faiss.copy_array_to_vector(matrix.ravel(), transform.A)
-    faiss.copy_array_to_vector(-matrix @ mean, transform.b)
-    transform.is_trained = True
-    return transform
 
 
 def sample(random: np.random.Generator, rows: Rows, size: int) -> Rows:

@@ -20,17 +20,20 @@ _MOST_STEPS = 16
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """breadth, depth: times as many lists and candidates as `effort_for` says. exact: every vector is compared."""
+    """breadth, depth: times as many lists and candidates as `effort_for` says; sifted: times as many again under a
+    filter. exact: every vector is compared.
+    """
 
     breadth: float = 1.0
     depth: float = 1.0
     exact: bool = False
+    sifted: float = 1.0
 
     def apply(self, effort: Effort, *, filtered: bool = False) -> Effort:
         """What to search with. Under a filter never less than usual: that is what was measured without one."""
         breadth, depth = self.breadth, self.depth
         if filtered:
-            breadth, depth = max(1.0, breadth), max(1.0, depth)
+            breadth, depth = max(1.0, breadth) * self.sifted, max(1.0, depth) * self.sifted
         if breadth == depth == 1.0:
             return effort
         lists, most = (max(1, round(breadth * number)) for number in (effort.lists, effort.most))
@@ -47,11 +50,18 @@ class Tried:
     cost: float
 
 
-def tune(attempt: Callable[[Tuning], Tried], target: float, most: float, start: Tuning = Tuning()) -> Tried:
+def tune(
+    attempt: Callable[[Tuning], Tried],
+    target: float,
+    most: float,
+    start: Tuning = Tuning(),
+    patient: Callable[[], bool] = lambda: True,
+) -> Tried:
     """The least costly tuning found whose recall reaches `target` with a margin for the sample's uncertainty.
 
     Where none does at a cost up to `most`, the best that was tried within it, or the first where all cost more.
-    attempt: measures; called some ten times.
+    attempt: measures; called some ten times. patient: whether there is time to look for less effort that still
+    does.
     """
     first = here = attempt(start)
     tried = [here]
@@ -72,7 +82,7 @@ def tune(attempt: Callable[[Tuning], Tried], target: float, most: float, start: 
         return max(within, key=lambda one: (one.recall.value, -one.cost))
     least = min(reached, key=lambda one: one.cost)
     for part in ("depth", "breadth"):
-        while (smaller := getattr(least.tuning, part) / _STEP) >= _LEAST:
+        while (smaller := getattr(least.tuning, part) / _STEP) >= _LEAST and patient():
             cheaper = attempt(replace(least.tuning, **{part: smaller}))
             if cheaper.recall.careful < target or cheaper.cost >= least.cost:
                 break

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from index.embedded.ann.basis import Shape
 from index.embedded.ann.files.id_file import NameFile
 from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.failpoints import Failpoints
@@ -24,6 +25,7 @@ from index.embedded.live.generation import Generation
 from index.embedded.live.memory import InMemory
 from index.embedded.live.reading import Reading
 from index.embedded.live.structure import Structure
+from index.embedded.live.upkeep.asked import Asked
 from index.embedded.live.upkeep.policy import Policy
 from index.embedded.live.upkeep.warm import spare_memory
 from index.embedded.store.collections import Head
@@ -80,11 +82,11 @@ class Builder:
             return sorted(path for path in self.directory.iterdir() if path.is_dir() and path.name.isdigit())
         return []
 
-    def resume(self, directory: Path) -> Made:
+    def resume(self, directory: Path, asked: Asked) -> Made:
         """What was saved, with all changes since. Raises CacheUnusable, StoreCorrupt."""
         self.newest = max(self.newest, int(directory.name))
         head = self.source.now()
-        big = Generation.load(directory, self.failpoints, dim=head.dim, token=head.token)
+        big = Generation.load(directory, self.failpoints, asked, dim=head.dim, token=head.token)
         try:
             if not head.replay_from <= big.saved <= head.seq:
                 raise CacheUnusable(f"{directory} is of another time than the store; rebuilding it")
@@ -113,8 +115,11 @@ class Builder:
         head, spare = self.source.now(), spare_memory()
         return not spare or head.count * head.dim * stored_type(head.dim).itemsize < spare // 2
 
-    def generation(self) -> Made:
-        """Everything the store has, in new files. Raises BuildStopped, StoreCorrupt, OSError; then nothing is left."""
+    def generation(self, asked: Asked, recall: float, start: Shape | None) -> Made:
+        """Everything the store has, in new files. Raises BuildStopped, StoreCorrupt, OSError; then nothing is left.
+
+        asked: real queries; recall: that searches are to have; start: what was found to serve that before.
+        """
         head = self.source.now()
         directory = self._room(head)
         reading = Reading(self.source)
@@ -135,7 +140,9 @@ class Builder:
                 file,
                 names,
                 self.failpoints,
-                recall=self.policy.recall,
+                asked,
+                recall=recall,
+                start=start,
                 threads=self.policy.threads,
                 progress=self._report,
             )
@@ -143,7 +150,7 @@ class Builder:
             # What was written meanwhile comes over in rounds: what is left for the take-over is short.
             while made.catch_up():
                 self.check()
-            while big.merge(contextlib.nullcontext(), recall=self.policy.recall, breathe=self.check):
+            while big.merge(contextlib.nullcontext(), breathe=self.check):
                 self.check()
             self.failpoints.hit("index.before_swap")
             undo.pop_all()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from index.embedded.live.builder import Made
 from index.embedded.live.state import State
 from index.embedded.live.structure import Structure
+from index.embedded.live.upkeep.asked import Asked
 from index.embedded.live.upkeep.policy import Figures
 from index.embedded.store.encoding import Stored
 from index.embedded.store.vectors import Keys
@@ -19,16 +20,19 @@ _log = logging.getLogger("lookalike.index")
 
 class Current:
     """lock: keeps changes, merges and take-overs apart; searches do without. damaged: id by key of items that are in
-    the store and left out of searches. sequence: the newest change that was applied.
+    the store and left out of searches. sequence: the newest change that was applied. recall: share of the true nearest
+    that searches are to find. asked: the latest real queries.
     """
 
-    def __init__(self, name: str, sequence: int) -> None:
+    def __init__(self, name: str, sequence: int, recall: float) -> None:
         self.name = name
         self.lock = threading.RLock()
         self.state = State()
         self.structure: Structure | None = None
         self.damaged: dict[int, str] = {}
         self.sequence = sequence
+        self.recall = recall
+        self.asked = Asked()
 
     @property
     def figures(self) -> Figures:
@@ -43,6 +47,13 @@ class Current:
         if structure is None or not state.searched:
             raise state.refusal(self.name)
         return structure
+
+    def want(self, recall: float) -> None:
+        """Searches are to have this recall from now on."""
+        with self.lock:
+            self.recall = recall
+            if self.structure is not None:
+                self.structure.want(recall)
 
     def apply(self, added: Keys, vectors: Stored, ids: Sequence[str], removed: Keys, sequence: int) -> None:
         """Follows a committed change; what is built at the time reads it from the store."""
@@ -61,6 +72,7 @@ class Current:
         with self.lock:
             made.catch_up()
             made.structure.remove(removed)
+            made.structure.want(self.recall)
             old, self.structure = self.structure, made.structure
             self.damaged = made.reading.damaged
             self._heal(removed)

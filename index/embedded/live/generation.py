@@ -20,6 +20,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from index.embedded.ann import measure
+from index.embedded.ann.basis import Shape
 from index.embedded.ann.compressed import CompressedIndex
 from index.embedded.ann.files.id_file import NameFile
 from index.embedded.ann.files.vector_file import VectorFile
@@ -30,6 +31,7 @@ from index.embedded.filters.sorted import bitmap
 from index.embedded.live.memory import InMemory
 from index.embedded.live.rwlock import ReadWriteLock
 from index.embedded.live.structure import best, keys_of
+from index.embedded.live.upkeep.asked import Asked
 from index.embedded.live.upkeep.measured import Measured
 from index.embedded.live.upkeep.policy import Figures
 from index.embedded.live.upkeep.watch import Watch
@@ -38,7 +40,7 @@ from index.embedded.store.vectors import Keys
 from index.errors import CacheUnusable
 from index.items import Vector
 
-_INDEX, _RECALL = "index", "recall"
+_INDEX, _RECALL, _ASKED = "index", "recall", "asked"
 _MERGE = 16_384  # rows per merge at most, so that progress shows and a close need not wait long
 _FEW = 1_500  # up to so many items that pass a filter, comparing each of them costs less than the compressed index
 
@@ -53,6 +55,7 @@ class Generation:
         names: NameFile,
         index: CompressedIndex,
         failpoints: Failpoints,
+        asked: Asked,
         *,
         saved: int = -1,
     ) -> None:
@@ -65,14 +68,15 @@ class Generation:
         self._index = index
         self._failpoints = failpoints
         self._lock = ReadWriteLock()
-        self.watch = Watch(index, file, self._lock)
+        self.watch = Watch(index, file, self._lock, asked)
+        self._asked = asked
         self._spilt = InMemory(file.dim)
         self._tail_dead = BitMap()  # keys beyond the compressed part that were removed
         self._epoch = 0
         self._lost = False
 
     @classmethod
-    def load(cls, directory: Path, failpoints: Failpoints, *, dim: int, token: str) -> Generation:
+    def load(cls, directory: Path, failpoints: Failpoints, asked: Asked, *, dim: int, token: str) -> Generation:
         """What `save` left; rows behind it are cut, for the store to bring them again. Raises CacheUnusable."""
         try:
             file = VectorFile.open(directory, dim=dim, fingerprint=token)
@@ -85,8 +89,10 @@ class Generation:
                 raise
         except OSError as error:
             raise CacheUnusable(f"{directory} cannot be used ({error.strerror}); rebuilding it") from error
-        loaded = cls(directory, file, names, index, failpoints, saved=index.sequence)
-        with contextlib.suppress(CacheUnusable):  # then it is measured after the next merges
+        loaded = cls(directory, file, names, index, failpoints, asked, saved=index.sequence)
+        with contextlib.suppress(CacheUnusable):
+            asked.read(directory / _ASKED, dim)
+        with contextlib.suppress(CacheUnusable):  # then it is measured at once
             loaded.watch.note(Measured.read(directory / _RECALL))
         return loaded
 
@@ -97,15 +103,19 @@ class Generation:
         file: VectorFile,
         names: NameFile,
         failpoints: Failpoints,
+        asked: Asked,
         *,
         recall: float,
+        start: Shape | None,
         threads: int,
         progress: Callable[[int, int], None],
     ) -> Generation:
-        """Trains and fills a compressed index over the rows the files have now."""
-        index, tried = measure.built(file, recall, threads=threads, progress=progress)
-        made = cls(directory, file, names, index, failpoints)
-        made.watch.note(Measured.now(tried, recall))
+        """Trains and fills a compressed index over the rows the files have now. start: the shape to begin with."""
+        queries = asked.queries(file.dim)
+        built = measure.built(file, recall, asked=queries, start=start, threads=threads, progress=progress)
+        made = cls(directory, file, names, built.index, failpoints, asked)
+        made.watch.note(Measured.now(built.found, built.shape, recall, 0.0 if recall >= 1 else recall))
+        made.want(recall)
         return made
 
     def __len__(self) -> int:
@@ -117,6 +127,7 @@ class Generation:
 
     @property
     def figures(self) -> Figures:
+        measured = self.watch.measured
         return Figures(
             compressed=True,
             alive=len(self),
@@ -129,7 +140,9 @@ class Generation:
             saved=self.saved >= 0,
             lost=self._lost,
             agreement=self.watch.agreement,
-            reached=self.watch.measured is None or self.watch.measured.reached,
+            reached=measured is None or measured.reached,
+            measured=measured is not None and measured.target == self.watch.wanted,
+            fitting=measured is None or measured.fitting,
         )
 
     @property
@@ -183,10 +196,6 @@ class Generation:
         return dict(zip(keys[known].tolist(), self._names.read(rows[known], keys[known]), strict=True))
 
     def search(self, query: Vector, k: int, matching: Matching | None) -> tuple[Vector, Keys]:
-        self.watch.ask(query)
-        return self._find(query, k, matching)
-
-    def _find(self, query: Vector, k: int, matching: Matching | None) -> tuple[Vector, Keys]:
         if not len(self._spilt):
             return self._search(query, k, matching)
         spilt = self._spilt.search(query, k, matching)  # first: `settle` moves them into what is searched next
@@ -198,7 +207,7 @@ class Generation:
         scores = np.full((len(queries), k), -np.inf, np.float32)
         keys = np.full((len(queries), k), -1, np.int64)
         for place, query in enumerate(queries):
-            found, found_keys = self._find(query, k, None)
+            found, found_keys = self.search(query, k, None)
             scores[place, : len(found)], keys[place, : len(found)] = found, found_keys
         return scores, keys
 
@@ -229,11 +238,20 @@ class Generation:
             tail_scores, tail_keys = tail_scores[allowed], tail_keys[allowed]
         return best(np.concatenate([scores, tail_scores]), np.concatenate([keys, tail_keys]), k)
 
-    def merge(self, guard: AbstractContextManager[object], *, recall: float, breathe: Callable[[], None]) -> int:
+    def want(self, recall: float) -> None:
+        self.watch.wanted = recall
+
+    def measure(self, breathe: Callable[[], None]) -> int:
+        """Searches become as hard as the wanted recall asks for; returns the rows that was measured on."""
+        self.watch.measure(breathe)
+        self._keep_measured()
+        return self._index.indexed
+
+    def merge(self, guard: AbstractContextManager[object], *, breathe: Callable[[], None]) -> int:
         """Brings rows of the tail into the compressed index; the costly part goes beside searches. Returns how many.
 
-        guard: lock that keeps `append` and `remove` away while the result is taken over. recall: that searches are to
-        have; measured again when enough was merged. breathe: called meanwhile; what it raises ends the merge.
+        guard: lock that keeps `append` and `remove` away while the result is taken over. breathe: called
+        meanwhile; what it raises ends the merge. Recall is measured again when enough was merged.
         """
         first = self._index.indexed
         stop = min(len(self._file), first + _MERGE)
@@ -248,7 +266,7 @@ class Generation:
             self._index.remove(np.array(gone.to_array(), np.int64))
             self._tail_dead = self._tail_dead - gone
             self._epoch += 1
-        self.watch.merged(stop - first, recall, breathe)
+        self.watch.merged(stop - first, breathe)
         return stop - first
 
     def save(self, sequence: int) -> None:
@@ -262,8 +280,8 @@ class Generation:
         except FileNotFoundError:
             self._lost = True
             raise
-        if self.watch.measured is not None:
-            self.watch.measured.write(self.directory / _RECALL)
+        self._keep_measured()
+        self._asked.write(self.directory / _ASKED)
         self.saved = sequence
         self._failpoints.hit("index.after_save")
 
@@ -286,6 +304,10 @@ class Generation:
         self._file.close(sync=False)
         self._names.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _keep_measured(self) -> None:
+        if self.watch.measured is not None:
+            self.watch.measured.write(self.directory / _RECALL)
 
     @property
     def _tail(self) -> int:

@@ -28,7 +28,7 @@ from index.embedded.store.collections import Head
 from index.embedded.store.encoding import Stored, stored_type
 from index.embedded.store.vectors import Keys, StoredVectors
 from index.errors import CacheUnusable, IndexNotReady, StoreError
-from index.info import Effort, IndexState, Recall
+from index.info import Effort, FilteredRecall, IndexState, Recall
 from index.items import Vector
 
 _PILE = 4  # times `compress_from` that may wait in memory before a bulk import is held back
@@ -50,7 +50,7 @@ class LiveIndex:
             policy = replace(policy, compress_from=sys.maxsize)
         self._policy = policy
         self._builder = Builder(source, directory, policy, failpoints)
-        self._current = Current(source.head.name, source.head.seq)
+        self._current = Current(source.head.name, source.head.seq, policy.recall)
         self._upkeep = Upkeep(self._current, source, self._builder, policy, failpoints)
         if load:
             self._upkeep.load()
@@ -59,6 +59,16 @@ class LiveIndex:
         """The same row under another name."""
         self.source = replace(self.source, head=head)
         self._current.name = head.name
+
+    @property
+    def recall(self) -> float:
+        """Share of the true nearest that searches are to find."""
+        return self._current.recall
+
+    def want(self, recall: float) -> None:
+        """As `recall`, from now on; searches become as hard as it takes in the background."""
+        self._current.want(recall)
+        self._upkeep.worker.wake()
 
     @property
     def kind(self) -> str:
@@ -93,8 +103,12 @@ class LiveIndex:
         recall = effort = None
         if isinstance(structure, Generation) and (measured := structure.watch.measured) is not None:
             found, now = measured.recall, structure.watch.effort
-            recall = Recall(found.value, found.low, found.high, found.queries, measured.at)
-            effort = Effort(now.lists, now.most, now.depth, measured.tuning.exact)
+            filtered = tuple(
+                FilteredRecall(share, one.value, one.low, one.high) for share, one in measured.found.filtered
+            )
+            recall = Recall(found.value, found.low, found.high, found.queries, measured.at, filtered)
+            shape = measured.shape
+            effort = Effort(now.lists, now.most, now.depth, measured.tuning.exact, shape.axes, shape.bits)
         return IndexState(
             kind=self.kind,
             note=note,
@@ -148,6 +162,7 @@ class LiveIndex:
         k = min(k, len(structure))
         if k < 1 or (matching is not None and not len(matching)):
             return np.empty(0, np.float32), np.empty(0, np.int64)
+        self._current.asked.note(query)
         try:
             scores, keys = structure.search(query, k, matching)
         except CacheUnusable as error:

@@ -62,6 +62,8 @@ class InMemory:
         with self._lock.reading():
             return self._index.search(queries, k)
 
+    def want(self, recall: float) -> None: ...
+
     def names(self, keys: Keys) -> dict[int, str]:
         return {}
 

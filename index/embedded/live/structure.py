@@ -64,6 +64,10 @@ class Structure(Protocol):
         """`search` of many, float32 (n, dim) → (n, k) each; missing places hold -inf and -1."""
         ...
 
+    def want(self, recall: float) -> None:
+        """The share of the true nearest that searches are to find, from now on."""
+        ...
+
     def names(self, keys: Keys) -> dict[int, str]:
         """Ids of those keys whose id is kept here too. Raises CacheUnusable."""
         ...

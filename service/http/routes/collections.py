@@ -1,4 +1,4 @@
-"""Collections: list, create, describe, set the threshold by hand, delete."""
+"""Collections: list, create, describe, set threshold and recall by hand, delete."""
 
 from __future__ import annotations
 
@@ -59,6 +59,8 @@ async def create_collection(name: CollectionName, request: Request, runtime: Loa
         try:
             if "score_threshold" in wanted.model_fields_set:
                 await runtime.write(collection.set_score_threshold, wanted.score_threshold)
+            if "recall" in wanted.model_fields_set:
+                await runtime.write(collection.set_recall, wanted.recall)
             info = await runtime.read(collection.info)
             break
         except CollectionNotFound:
@@ -82,9 +84,12 @@ async def get_collection(collection: Named, runtime: Loaded) -> Response:
     openapi_extra=json_body(CollectionPatch),
 )
 async def update_collection(collection: Named, request: Request, runtime: Loaded) -> Response:
-    """Sets a collection's score threshold by hand; null goes back to the default."""
+    """Sets a collection's score threshold or its searches' recall by hand; null goes back to the default."""
     wanted = await read_json(request, CollectionPatch.read)
-    await runtime.write(collection.set_score_threshold, wanted.score_threshold)
+    if "score_threshold" in wanted.model_fields_set:
+        await runtime.write(collection.set_score_threshold, wanted.score_threshold)
+    if "recall" in wanted.model_fields_set:
+        await runtime.write(collection.set_recall, wanted.recall)
     return answered(described(runtime, await runtime.read(collection.info)))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
 
 from index import info as figures
+from index.limits import MIN_RECALL
 from service.http.schemas.base import Answer, Request
 from service.http.schemas.fields import (
     MAX_PAGE,
@@ -23,8 +24,10 @@ from service.http.schemas.fields import (
 )
 from service.http.schemas.pages import Page
 
+Wanted = Annotated[float, Field(ge=MIN_RECALL, le=1, allow_inf_nan=False)]
+RecallSource = Literal["collection", "setting"]
 ThresholdSource = Literal["request", "collection", "calibrated", "model_default"]
-Action = Annotated[str, Field(json_schema_extra={"enum": ["build", "merge", "save"]})]
+Action = Annotated[str, Field(json_schema_extra={"enum": ["build", "merge", "measure", "save"]})]
 
 
 class IndexWork(Answer):
@@ -41,6 +44,19 @@ class IndexWork(Answer):
         return cls(action=work.action, rows=work.rows, seconds=work.seconds, finished_at=timestamp(work.finished_at))
 
 
+class FilteredRecall(Answer):
+    """Recall under a filter that a random part of the items pass."""
+
+    share: Share = Field(description="Of the items that pass")
+    value: Share = Field(description="As measured")
+    low: Share = Field(description="Lower end of the 95 % interval")
+    high: Share = Field(description="Upper end of the 95 % interval")
+
+
+def _rounded(recall: figures.Recall | figures.FilteredRecall) -> dict[str, float]:
+    return {name: round(getattr(recall, name), 5) for name in ("value", "low", "high")}
+
+
 class Recall(Answer):
     """Share of the true ten nearest that searches find, measured on a sample of the collection."""
 
@@ -49,12 +65,15 @@ class Recall(Answer):
     high: Share = Field(description="Upper end of the 95 % interval")
     at: Timestamp = Field(description="When it was measured")
     queries: Count = Field(description="Size of the sample")
+    filtered: Annotated[list[FilteredRecall], Field(max_length=4)] = Field(
+        description="The same under filters that a part of the items pass"
+    )
 
     @classmethod
     def of(cls, recall: figures.Recall) -> Recall:
         """The same as it is sent."""
-        shares = {name: round(getattr(recall, name), 5) for name in ("value", "low", "high")}
-        return cls(**shares, at=timestamp(recall.measured_at), queries=recall.queries)
+        filtered = [FilteredRecall(share=one.share, **_rounded(one)) for one in recall.filtered]
+        return cls(**_rounded(recall), at=timestamp(recall.measured_at), queries=recall.queries, filtered=filtered)
 
 
 class Effort(Answer):
@@ -64,11 +83,20 @@ class Effort(Answer):
     most_lists: Count = Field(description="Lists looked into at most, for a query that lies between many")
     depth: Count = Field(description="Vectors that are compared exactly")
     exact: bool = Field(description="Every vector is compared: nothing less finds enough here")
+    axes: Count = Field(description="Kept of each vector in memory: so many principal axes")
+    bits: Count = Field(description="Kept of each axis")
 
     @classmethod
     def of(cls, effort: figures.Effort) -> Effort:
         """The same as it is sent."""
-        return cls(lists=effort.lists, most_lists=effort.most_lists, depth=effort.depth, exact=effort.exact)
+        return cls(
+            lists=effort.lists,
+            most_lists=effort.most_lists,
+            depth=effort.depth,
+            exact=effort.exact,
+            axes=effort.axes,
+            bits=effort.bits,
+        )
 
 
 class IndexState(Answer):
@@ -124,6 +152,10 @@ class Collection(Answer):
     fingerprint: Text = Field(description="Of all that decides a vector; only vectors of one fingerprint are compared")
     score_threshold: Cosine = Field(description="What a search is held against that names none")
     threshold_source: ThresholdSource = Field(description="Where `score_threshold` comes from")
+    recall: Share = Field(
+        description="Share of the true nearest that searches are to find; 1: every vector is compared"
+    )
+    recall_source: RecallSource = Field(description="Where `recall` comes from: set by hand, or the server's setting")
     index_kind: Text = Field(description="The structure that is searched")
     indexing: bool = Field(description="A build or merge is under way")
     damaged: Count = Field(description="Items whose stored vector is damaged: not found until they are put again")
@@ -141,6 +173,8 @@ class Collection(Answer):
             fingerprint=info.fingerprint,
             score_threshold=threshold,
             threshold_source=source,
+            recall=info.recall,
+            recall_source="collection" if info.recall_set else "setting",
             index_kind=info.index_kind,
             indexing=info.indexing,
             damaged=info.index.damaged,
@@ -159,12 +193,23 @@ class CollectionPage(Page):
 
 
 class CollectionPatch(Request):
-    """What changes in a collection."""
+    """What changes in a collection: at least one of these."""
 
-    score_threshold: Score | None = Field(description="Set by hand; null: back to the default")
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    score_threshold: Score | None = Field(None, description="Set by hand; null: back to the default")
+    recall: Wanted | None = Field(None, description="Set by hand; null: back to the server's setting")
+
+    @model_validator(mode="after")
+    def something(self) -> CollectionPatch:
+        """Raises ValueError for an empty object, which would change nothing."""
+        if not self.model_fields_set:
+            raise ValueError("name what is to change: score_threshold or recall")
+        return self
 
 
 class CollectionCreate(Request):
     """What a new collection starts with."""
 
     score_threshold: Score | None = Field(None, description="Set by hand; null: the default")
+    recall: Wanted | None = Field(None, description="Set by hand; null: the server's setting")

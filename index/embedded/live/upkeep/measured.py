@@ -12,9 +12,11 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from index.embedded.ann.basis import Shape
 from index.embedded.ann.files.plain import open_plain
+from index.embedded.ann.measure import Found
 from index.embedded.ann.recall import Recall
-from index.embedded.ann.tuning import Tried, Tuning
+from index.embedded.ann.tuning import Tuning
 from index.errors import CacheUnusable
 
 _MOST = 4_096  # bytes
@@ -22,17 +24,33 @@ _MOST = 4_096  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """target: recall that was asked for; at: UTC seconds."""
+    """found: what was measured; shape: of the index; target: recall that was asked for; built: the greatest for which
+    another shape was looked for, 0 for none; at: UTC seconds.
+    """
 
-    recall: Recall
-    tuning: Tuning
+    found: Found
+    shape: Shape
     target: float
+    built: float
     at: float
 
     @classmethod
-    def now(cls, tried: Tried, target: float) -> Measured:
+    def now(cls, found: Found, shape: Shape, target: float, built: float) -> Measured:
         """What was found just now."""
-        return cls(tried.recall, tried.tuning, target, time.time())
+        return cls(found, shape, target, built, time.time())
+
+    @property
+    def recall(self) -> Recall:
+        return self.found.recall
+
+    @property
+    def tuning(self) -> Tuning:
+        return self.found.tuning
+
+    @property
+    def fitting(self) -> bool:
+        """Whether another shape of the index is not known to serve better."""
+        return self.found.cheap or self.target >= 1 or self.target <= self.built
 
     @property
     def reached(self) -> bool:
@@ -58,7 +76,9 @@ class Measured:
             if content[:8] != b"%08x" % zlib.crc32(content[8:]):
                 raise CacheUnusable(f"{path} is damaged; measuring again")
             values = json.loads(content[8:])
-            recall, tuning = Recall(**values.pop("recall")), Tuning(**values.pop("tuning"))
-            return cls(recall, tuning, **values)
+            found = values.pop("found")
+            filtered = tuple((float(share), Recall(**recall)) for share, recall in found["filtered"])
+            kept = Found(Tuning(**found["tuning"]), Recall(**found["recall"]), filtered, bool(found["cheap"]))
+            return cls(kept, Shape(**values.pop("shape")), **values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CacheUnusable(f"{path} cannot be read; measuring again") from error

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, field
 
 from index.embedded.ann.compressed import MIN_COMPRESSED
+from index.limits import RECALL
 
 _DRIFTED = 1.1  # growth since training from which a new training may help; below, it would only be repeated
 
@@ -19,6 +20,7 @@ class Action(enum.Enum):
 
     BUILD = "build"
     MERGE = "merge"
+    MEASURE = "measure"
     SAVE = "save"
 
 
@@ -31,7 +33,9 @@ class Figures:
     not take them; dead: removed but still taking room; trained: how many there were when the compressed index was
     trained; saved: whether there is a file of it; unsaved: changes since that was written; lost: whether its files were
     taken away. agreement: share of what a far harder search finds for the newest vectors that an ordinary one finds: it
-    falls when the catalogue has drifted away from what was trained on; reached: whether the wanted recall was measured.
+    falls when the catalogue has drifted away from what was trained on; reached: whether the wanted recall was measured;
+    measured: whether searches are as hard as the recall that is wanted now asks for; fitting: whether lists and codes
+    were made for that recall, or serve it well enough.
     """
 
     compressed: bool
@@ -46,6 +50,8 @@ class Figures:
     lost: bool = False
     agreement: float = 1.0
     reached: bool = True
+    measured: bool = True
+    fitting: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class Policy:
     save_share: float = 0.02
     save_from: int = 20_000
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    recall: float = 0.995
+    recall: float = RECALL
     retry: float = 60.0
     retry_most: float = 3_600.0
 
@@ -82,6 +88,10 @@ class Policy:
         if now.dead > self.dead_share * (now.indexed + now.tail) or now.alive > self.growth * now.trained:
             return Action.BUILD
         if (now.agreement < self.agreement or not now.reached) and now.indexed > _DRIFTED * now.trained:
+            return Action.BUILD
+        if not now.measured:
+            return Action.MEASURE
+        if not now.fitting:
             return Action.BUILD
         if now.tail >= self.merge_from or now.spilt:
             return Action.MERGE

@@ -144,18 +144,22 @@ class Upkeep:
         if action is Action.MERGE:
             self._failpoints.hit("index.before_merge")
             self._settle(big)
-            return big.merge(self._current.lock, recall=self._policy.recall, breathe=self._builder.check)
+            return big.merge(self._current.lock, breathe=self._builder.check)
+        if action is Action.MEASURE:
+            return big.measure(self._builder.check)
         self._save(big)
         return big.figures.indexed
 
     def _build(self) -> int:
         """Reads the whole collection from the store into a new structure, and lets it take the old one's place."""
-        note = ""
+        note, current = "", self._current
+        serving = current.structure
+        start = serving.watch.shape if isinstance(serving, Generation) else None
         if self._source.now().count < self._policy.compress_from:
             made = self._builder.exact()
         else:
             try:
-                made = self._builder.generation()
+                made = self._builder.generation(current.asked, current.recall, start)
             except (BuildStopped, CollectionNotFound, StoreClosed, StoreCorrupt):
                 raise
             except Exception as error:
@@ -212,7 +216,7 @@ class Upkeep:
         for directory in reversed(self._builder.generations()):
             if self._current.structure is None:
                 try:
-                    self._take_over(self._builder.resume(directory))
+                    self._take_over(self._builder.resume(directory, self._current.asked))
                     continue
                 except CacheUnusable as error:
                     _log.warning("collection %s: %s", self._current.name, error)

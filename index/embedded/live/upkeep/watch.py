@@ -6,39 +6,43 @@ search find other vectors for the newest?) says when to measure before growth al
 
 from __future__ import annotations
 
-from collections import deque
+import time
 from collections.abc import Callable
 
 import numpy as np
 
 from index.embedded.ann import measure
+from index.embedded.ann.basis import Shape
 from index.embedded.ann.compressed import CompressedIndex
 from index.embedded.ann.effort import Effort
 from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.ann.recall import NEAREST
+from index.embedded.ann.sample import Sample
 from index.embedded.live.rwlock import ReadWriteLock
+from index.embedded.live.upkeep.asked import Asked
 from index.embedded.live.upkeep.measured import Measured
-from index.items import Vector
 
 _CHECK_FROM, _CHECK_SHARE = 2_048, 0.05  # merged rows after which it is looked whether searches still find enough
 _MEASURE_SHARE = 0.25  # merged rows after which recall is measured in any case
 _DRIFTED = 0.98  # agreement below which it is measured at once
 _SAMPLE = 64
-_ASKED = 128  # real queries remembered
+_REST = 0.1  # seconds at most that a piece of measuring gives way to searches
 
 
 class Watch:
     """measured: what was found last, None before. agreement: share of what a far harder search finds for the newest
-    rows that an ordinary one finds. lock: held for reading by each single search.
+    rows that an ordinary one finds. wanted: recall that searches are to have. lock: held for reading by each single
+    search. asked: the latest real queries.
     """
 
-    def __init__(self, index: CompressedIndex, file: VectorFile, lock: ReadWriteLock) -> None:
+    def __init__(self, index: CompressedIndex, file: VectorFile, lock: ReadWriteLock, asked: Asked) -> None:
+        self.wanted = 0.0
         self.agreement = 1.0
         self.measured: Measured | None = None
         self._index = index
         self._file = file
         self._lock = lock
-        self._asked: deque[Vector] = deque(maxlen=_ASKED)
+        self._asked = asked
         self._unchecked = 0
         self._unmeasured = 0
 
@@ -51,31 +55,42 @@ class Watch:
         """Searches are as hard as was found to be needed, from now on."""
         self.measured, self._index.tuning = measured, measured.tuning
 
-    def ask(self, query: Vector) -> None:
-        """Remembers a real query float32 (dim,)."""
-        self._asked.append(query.copy())
+    @property
+    def shape(self) -> Shape:
+        """Of the index."""
+        return Shape(self._index.axes, bits=self._index.bits) if self.measured is None else self.measured.shape
 
-    def merged(self, rows: int, recall: float, breathe: Callable[[], None]) -> None:
-        """After so many rows were merged. recall: that searches are to have. breathe: may raise to give up."""
+    def merged(self, rows: int, breathe: Callable[[], None]) -> None:
+        """After so many rows were merged. breathe: may raise to give up."""
         self._unchecked += rows
         self._unmeasured += rows
         if self._unchecked >= max(_CHECK_FROM, _CHECK_SHARE * self._index.indexed):
             self._unchecked = 0
             self.agreement = self._agree()
             if self._unmeasured >= _MEASURE_SHARE * self._index.indexed or self.agreement < _DRIFTED:
-                self._measure(recall, breathe)
+                self.measure(breathe)
                 self._unmeasured = 0
 
-    def _measure(self, recall: float, breathe: Callable[[], None]) -> None:
-        asked = self._asked.copy()
-        queries = np.stack(asked) if asked else np.empty((0, self._file.dim), np.float32)
-        drawn = measure.Sample.draw(self._index, self._file, queries, breathe)
-        tried, reached = measure.measure(
-            self._index, self._file, drawn, recall, share=1.0, breathe=breathe, guard=self._lock.reading
-        )
-        if not reached:
-            tried = measure.exactly(drawn, self._index, self._file)
-        self.note(Measured.now(tried, recall))
+    def measure(self, breathe: Callable[[], None]) -> None:
+        """Searches become as hard as the wanted recall asks for. breathe: may raise to give up."""
+        wanted, shape = self.wanted, self.shape
+        rested, seen = time.monotonic(), self._asked.count
+
+        def give_way() -> None:
+            nonlocal rested, seen
+            breathe()
+            if self._asked.count > seen:  # as long as the last piece took: half of the time is the searches'
+                time.sleep(min(_REST, time.monotonic() - rested))
+            rested, seen = time.monotonic(), self._asked.count
+
+        if wanted >= 1:
+            found = measure.exactly(0)
+        else:
+            queries = self._asked.queries(self._file.dim)
+            drawn = Sample.draw(self._index, self._file, queries, give_way)
+            found = measure.measure(self._index, self._file, drawn, wanted, breathe=give_way, guard=self._lock.reading)
+        built = 0.0 if self.measured is None else self.measured.built
+        self.note(Measured.now(found, shape, wanted, built))
 
     def _agree(self) -> float:
         rows = np.linspace(self._index.trained, self._index.indexed - 1, _SAMPLE).astype(np.int64)
