@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from index.facets import Found
 from index.filters import Filter
 from index.info import CollectionInfo
 from index.items import Entry, Imported, Item, Metadata, Nearest, Page, SearchResult, Vector, Written
@@ -172,6 +173,24 @@ class Collection(Protocol):
 
         sha256: of the file the whole of which the vector was made from, if any: items stored from the same bytes score
         exactly 1, whatever was rounded on the way. Raises InvalidVector (length, not finite, zero) and IndexNotReady.
+        """
+        ...
+
+    def facets(
+        self,
+        vector: Vector,
+        *,
+        keys: Sequence[str],
+        min_score: float,
+        bound: int = 1_000,
+        buckets: int = 20,
+        filter: Filter | None = None,
+        exclude: Iterable[str] = (),
+        sha256: str | None = None,
+    ) -> Found:
+        """How many items score at least `min_score`, counted to `bound`, and what they have under metadata keys.
+
+        buckets: values shown of a key, at most. The other arguments, and errors, as of `search`.
         """
         ...
 

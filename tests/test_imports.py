@@ -25,7 +25,7 @@ LEAVES = {
     "service.threads",
 }
 # What every engine speaks: its values and its Protocols.
-VALUES = {"index.info", "index.items", "index.records", "index.types"}
+VALUES = {"index.facets", "index.info", "index.items", "index.records", "index.types"}
 ROOMS: dict[str, set[str]] = {
     "models": set(),
     "models.preprocessing": {"models.errors"},
@@ -41,10 +41,11 @@ ROOMS: dict[str, set[str]] = {
     "index.limits": set(),
     "index.times": set(),
     "index.filters": {"index.errors", "index.limits", "index.times"},
+    "index.facets": {"index.filters"},
     "index.items": set(),
     "index.info": set(),
     "index.records": {"index.items"},
-    "index.types": {"index.errors", "index.filters", "index.info", "index.items", "index.records"},
+    "index.types": {"index.errors", "index.facets", "index.filters", "index.info", "index.items", "index.records"},
     "index.open": {"index.errors", "index.limits", "index.embedded", *VALUES},
     "index.embedded": {"index.errors", "index.limits", "index.filters", "index.embedded", *VALUES},
     "index.embedded.failpoints": set(),
@@ -52,6 +53,7 @@ ROOMS: dict[str, set[str]] = {
     "index.embedded.filters": {"index.filters", "index.limits", "index.times", "index.errors", "index.embedded.store"},
     "index.embedded.ann": {"index.errors"},
     "index.embedded.live": {
+        "index.filters",
         "index.errors",
         "index.limits",
         "index.embedded.failpoints",

@@ -12,7 +12,8 @@ from typing import TypeVar
 import apsw
 import numpy as np
 
-from index.embedded.live import neighbours
+from index.embedded.filters.fields import Matching
+from index.embedded.live import counted, neighbours
 from index.embedded.live.searcher import Moved, RowsDamaged, Searcher, same_file
 from index.embedded.store import items
 from index.embedded.store.collections import Head
@@ -33,6 +34,7 @@ from index.errors import (
     ItemNotFound,
     StoreCorrupt,
 )
+from index.facets import Found
 from index.filters import Filter
 from index.items import Item, Nearest, Page, SearchResult, Vector
 
@@ -120,18 +122,29 @@ class EmbeddedCollection(Writing):
         excluded = frozenset(exclude)
 
         def run(settled: bool) -> SearchResult:
-            bound = self._bound
-            bound.follow()
-            query = unit_query(vector, bound.head.dim)
-            matching = None if filter is None or filter.empty else bound.fields.matching(filter)
-            same = {} if sha256 is None else same_file(self._store, bound.head.id, bound.fields, sha256, matching)
-            searcher = Searcher(
-                *(self._store, bound.head.id, bound.index, bound.fields, query, excluded),
-                same=same,
-                leave_out=bound.broken,
-                settled=settled,
-            )
+            searcher, matching = self._searcher(vector, filter, excluded, sha256, settled)
             return searcher.run(limit, offset, min_score=min_score, matching=matching, group_by=group_by)
+
+        return self._settled(run)
+
+    def facets(
+        self,
+        vector: Vector,
+        *,
+        keys: Sequence[str],
+        min_score: float,
+        bound: int = 1_000,
+        buckets: int = 20,
+        filter: Filter | None = None,
+        exclude: Iterable[str] = (),
+        sha256: str | None = None,
+    ) -> Found:
+        """As `Collection.facets`. Raises IndexNotReady."""
+        excluded = frozenset(exclude)
+
+        def run(settled: bool) -> Found:
+            searcher, matching = self._searcher(vector, filter, excluded, sha256, settled)
+            return counted.count(searcher, keys, bound=bound, buckets=buckets, min_score=min_score, matching=matching)
 
         return self._settled(run)
 
@@ -145,6 +158,22 @@ class EmbeddedCollection(Writing):
             return neighbours.nearest(self._store, bound.head.id, bound.index, queries, limit, bound.broken)
 
         return self._settled(run)
+
+    def _searcher(
+        self, vector: Vector, filter: Filter | None, excluded: frozenset[str], sha256: str | None, settled: bool
+    ) -> tuple[Searcher, Matching | None]:
+        bound = self._bound
+        bound.follow()
+        query = unit_query(vector, bound.head.dim)
+        matching = None if filter is None or filter.empty else bound.fields.matching(filter)
+        same = {} if sha256 is None else same_file(self._store, bound.head.id, bound.fields, sha256, matching)
+        searcher = Searcher(
+            *(self._store, bound.head.id, bound.index, bound.fields, query, excluded),
+            same=same,
+            leave_out=bound.broken,
+            settled=settled,
+        )
+        return searcher, matching
 
     def _settled(self, run: Callable[[bool], T]) -> T:
         """What a search finds, asked again where it met a change or a damaged row.

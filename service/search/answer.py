@@ -6,10 +6,13 @@ picture of one colour is like nothing, whatever its vector scores: only items st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from index.facets import Found
 from index.items import Match, SearchResult
+from service.search.ranking import Ranking
+from service.search.rules import Rank
 from service.search.thresholds import Threshold
 
 NO_MATCH = "no similar images"
@@ -33,6 +36,7 @@ class Answer:
 
     best_score: the nearest item's, whatever threshold and offset; None where there is nothing to search.
     filtered_count: items that pass the filter. group_by: the metadata key the matches are grouped by, if any.
+    ranks: by id, where rules ordered the matches. counted: facets and total, where they were asked for.
     """
 
     collection: str
@@ -45,6 +49,8 @@ class Answer:
     filtered_count: int
     group_by: str | None
     took: Took
+    ranks: Mapping[str, Rank] = field(default_factory=dict)
+    counted: Found | None = None
 
 
 def answer_of(
@@ -56,9 +62,11 @@ def answer_of(
     group_by: str | None,
     plain: bool,
     took: Took,
+    ranking: Ranking | None = None,
+    counted: Found | None = None,
 ) -> Answer:
     """Decides whether there is a match. plain: what is looked for shows one colour and almost nothing else."""
-    matches = found.matches
+    matches = found.matches if ranking is None else ranking.matches
     no_match = found.best_score is None or found.best_score < least.score
     message = NO_MATCH if no_match else None if found.groupable else NO_GROUPS
     if plain and not found.same:
@@ -76,4 +84,6 @@ def answer_of(
         filtered_count=found.filtered_count,
         group_by=group_by,
         took=took,
+        ranks={} if ranking is None else ranking.ranks,
+        counted=counted,
     )

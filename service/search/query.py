@@ -17,6 +17,7 @@ from index.filters import Filter
 from service.embedding.pipeline import Crop
 from service.errors import InvalidRequest
 from service.search.limits import DEFAULT_RESULTS
+from service.search.rules import NO_RULES, Rules
 
 Vector = npt.NDArray[np.float32]
 
@@ -59,7 +60,10 @@ class ByExamples:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """score_threshold: −1…1; None: the collection's, or else the model's. group_by: metadata key, best item a value."""
+    """score_threshold: −1…1; None: the collection's, or else the model's. group_by: metadata key, best item a value.
+
+    rules: how what is found is ordered; facets: metadata keys to be counted; total: whether matches are.
+    """
 
     by: ByPicture | ById | ByVector | ByExamples
     limit: int = DEFAULT_RESULTS
@@ -67,6 +71,19 @@ class Query:
     score_threshold: float | None = None
     filter: Filter | None = None
     group_by: str | None = None
+    rules: Rules = NO_RULES
+    facets: tuple[str, ...] = ()
+    total: bool = False
+
+    @property
+    def excluded(self) -> list[str]:
+        """Items that the query itself names; they are no results."""
+        match self.by:
+            case ById(id):
+                return [id]
+            case ByExamples(positive, negative):
+                return [*positive, *negative]
+        return []
 
 
 def combined(positive: Vector, negative: Vector) -> Vector:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
+from index.facets import Found
 from index.items import SearchResult
 from index.types import Collection
 from service.embedding.pipeline import WHOLE, Crop, Embedded, Pipeline, digest
 from service.metrics import Metrics, Stopwatch
 from service.search.answer import Answer, Took, answer_of
 from service.search.query import ByExamples, ById, ByPicture, ByVector, Query, Vector, combined
+from service.search.ranking import Ranking, ranked, window
 from service.search.thresholds import threshold
 from service.threads import Threads
 
@@ -17,12 +19,13 @@ from service.threads import Threads
 class Look:
     """One search of a collection, made by the thread that has the vector first. It never raises; `found` does.
 
-    exclude: ids left out of the results. sha256: of the file whose whole picture is looked for, which scores exactly 1.
+    sha256: of the file whose whole picture is looked for, which scores exactly 1.
     ms: what it took.
     """
 
     def __init__(self, collection: Collection, query: Query, least: float, threads: Threads, metrics: Metrics) -> None:
-        self.exclude: Sequence[str] = ()
+        self.ranking: Ranking | None = None
+        self.counted: Found | None = None
         self.sha256: str | None = None
         self.done = False
         self.ms = 0.0
@@ -36,7 +39,10 @@ class Look:
     @property
     def quick(self) -> bool:
         """Whether it may hold up embedding for so long: filters and groups may have metadata to read first."""
-        return self._query.filter is None and self._query.group_by is None
+        query = self._query
+        return (
+            query.filter is None and query.group_by is None and query.rules.empty and not (query.facets or query.total)
+        )
 
     @property
     def found(self) -> SearchResult:
@@ -48,19 +54,25 @@ class Look:
 
     def __call__(self, vector: Vector) -> None:
         query = self._query
+        rules = query.rules
+        limit, offset = (query.limit, query.offset) if rules.empty else window(query)
+        same: dict[str, Any] = {"filter": query.filter, "exclude": query.excluded, "sha256": self.sha256}
         try:
             with self._metrics.stage("search") as took:
-                self._outcome = self._threads.counted(
+                found = self._threads.counted(
                     self._collection.search,
                     vector,
-                    limit=query.limit,
-                    offset=query.offset,
+                    limit=limit,
+                    offset=offset,
                     min_score=self._least,
-                    filter=query.filter,
                     group_by=query.group_by,
-                    exclude=self.exclude,
-                    sha256=self.sha256,
+                    **same,
                 )
+                if not rules.empty:
+                    self.ranking = ranked(self._collection, vector, query, rules, found, self._least)
+                if query.facets or query.total:
+                    self.counted = self._collection.facets(vector, keys=query.facets, min_score=self._least, **same)
+                self._outcome = found
             self.ms = took.ms
         except Exception as error:  # noqa: BLE001 (belongs to whoever asks for what was found)
             self._outcome = error
@@ -95,11 +107,9 @@ class Search:
             case ByVector(vector):
                 pass
             case ById(id):
-                look.exclude = [id]
                 vector, look.sha256 = await self._threads.read(stored, collection, id)
             case ByExamples(positive, negative):
-                look.exclude = [*positive, *negative]
-                rows = await self._threads.read(collection.vectors, look.exclude)
+                rows = await self._threads.read(collection.vectors, [*positive, *negative])
                 vector = combined(rows[: len(positive)], rows[len(positive) :])
         in_lane = look.done
         if not in_lane:
@@ -110,6 +120,8 @@ class Search:
             model=collection.model,
             least=least,
             group_by=query.group_by,
+            ranking=look.ranking,
+            counted=look.counted,
             plain=picture is not None and picture.plain,
             took=Took(
                 decode=picture.decode_ms if picture is not None else 0.0,

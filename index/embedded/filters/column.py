@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from pyroaring import BitMap
 
+from index.embedded.filters.counting import Values, chosen, runs, with_extra
 from index.embedded.filters.sorted import Sorted
 from index.filters import Condition, Match, Range, Scalar, is_number, token, values_at
 from index.limits import MAX_INTEGER, MIN_INTEGER
@@ -99,6 +100,24 @@ class Column:
         if len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return found
+
+    def values(self, keys: BitMap) -> Values:
+        """What these items, all of them alive, have under the key."""
+        kept = keys - self._stale
+        mask = chosen(kept, 1 + (keys.max() if keys else 0))
+        extra: dict[int, tuple[int, int]] = {}
+        numbers: list[float] = []
+        for key, tokens in self._overlay.items():
+            if key in keys:
+                for kind, value in set(tokens):
+                    each = hashed(kind, value)
+                    extra[each] = (extra.get(each, (0, key))[0] + 1, key)
+                    if kind == "num" and is_number(value):
+                        numbers.append(float(value))
+        hashes, counts, examples = with_extra(runs(self._hashes, mask), extra)
+        found = [each.among(mask)[0].astype(np.float64) for each in (self._integers, self._floats)]
+        told = np.sort(np.concatenate([*found, np.array(numbers, np.float64)]))
+        return Values(hashes, counts, examples, told, int(counts.sum()) - len(told))
 
     def forget(self, keys: BitMap) -> None:
         """Drops the overlay's entries of removed items; the arrays' entries go with the next fold."""

@@ -15,6 +15,7 @@ from typing import Any
 from pyroaring import BitMap
 
 from index.embedded.filters.column import Column, bitmap_bytes
+from index.embedded.filters.counting import Values
 from index.filters import Condition, Filter, Match, Scalar, token
 
 _COLUMNS = 64  # metadata keys held at once; the one unused for longest goes
@@ -133,6 +134,19 @@ class Fields:
             with self._lock:
                 if key in self._columns:
                     return self._columns[key].single & self._alive
+
+    def values(self, key: str, *among: BitMap) -> list[Values]:
+        """What the items of each bitmap have under a key, removed ones left out."""
+        while True:
+            self._need(key)
+            with self._lock:
+                if key in self._columns:
+                    return [self._columns[key].values(keys & self._alive) for keys in among]
+
+    def all(self) -> BitMap:
+        """Every item; a copy."""
+        with self._lock:
+            return self._alive.copy()
 
     def group(self, key: str, value: Scalar) -> BitMap:
         """Items of one group (and lists that hold the value); a copy."""

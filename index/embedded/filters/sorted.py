@@ -34,6 +34,12 @@ def bitmap_of(keys: Iterable[int]) -> BitMap:
     return BitMap(key for key in keys if 0 <= key <= MAX_KEY)
 
 
+def _masked(mask: npt.NDArray[np.bool_], keys: UInt32s) -> npt.NDArray[np.bool_]:
+    inside = keys < len(mask)
+    inside[inside] = mask[keys[inside]]
+    return inside
+
+
 class Sorted:
     """Values that were gathered, then sorted once. code: of `array`, `Q` uint64, `q` int64 or `d` float64."""
 
@@ -70,6 +76,12 @@ class Sorted:
         order = np.argsort(values, kind="stable")
         self._values, self._keys = values[order], keys[order]
         self._new, self._new_keys = array.array(self._code), array.array("I")
+
+    def among(self, mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], UInt32s]:
+        """Values and keys of those keys for which `mask`, bool (keys,), is True; keys beyond it are not."""
+        keys = self._keys
+        inside = mask[keys] if not len(keys) or keys.max() < len(mask) else _masked(mask, keys)
+        return self._values[inside], keys[inside]
 
     def equal(self, value: Any) -> BitMap:
         """Keys with this value, given in the array's own type."""

@@ -73,6 +73,13 @@ class Searcher:
         kept = [pair for pair in pairs[offset : offset + limit] if pair[0] >= min_score]
         return SearchResult(self._matches(kept), best, total, same)
 
+    def above(self, bound: int, min_score: float, matching: Matching | None) -> tuple[list[int], bool]:
+        """Keys of at most `bound` items that score at least `min_score`, best first; and whether there are more."""
+        excluded = self._excluded()
+        pairs = self._pairs(bound + 1 + len(excluded), matching)
+        keys = [key for score, key in pairs if score >= min_score and key not in excluded]
+        return keys[:bound], len(keys) > bound
+
     def _pairs(self, count: int, matching: Matching | None) -> list[Pair]:
         """At most `count` of those that pass the filter, best first."""
         scores, keys = self.index.search(self.query, count, matching)

@@ -25,6 +25,7 @@ from service.http.schemas.queries import (
     QueryResponses,
     read_query,
 )
+from service.http.schemas.rules import rules_of
 from service.http.schemas.search import SearchFields, SearchForm, SearchResponse, SearchTexts, SimilarFields
 from service.metrics import Stopwatch
 from service.runtime import Runtime
@@ -51,7 +52,11 @@ async def search_by_image(collection: Named, request: Request, runtime: Loaded, 
             work = runtime.search(
                 collection, query_of(asked, picture(data, asked)), watch=watch, deadline=deadline(runtime)
             )
-            return answered(SearchResponse.of(await while_connected(request.receive, work), addresses(request)))
+            return answered(
+                SearchResponse.of(
+                    await while_connected(request.receive, work), addresses(request), explain=asked.explain
+                )
+            )
 
 
 @router.post(
@@ -73,7 +78,11 @@ async def search_by_raw_image(collection: Named, request: Request, runtime: Load
             work = runtime.search(
                 collection, query_of(asked, picture(data, asked)), watch=watch, deadline=deadline(runtime)
             )
-            return answered(SearchResponse.of(await while_connected(request.receive, work), addresses(request)))
+            return answered(
+                SearchResponse.of(
+                    await while_connected(request.receive, work), addresses(request), explain=asked.explain
+                )
+            )
 
 
 @router.get(
@@ -91,7 +100,7 @@ async def similar_items(
     asked = query_fields(request, SimilarFields)
     with admission.place():
         found = await runtime.search(collection, query_of(asked, domain.ById(id)), watch=watch)
-        return answered(SearchResponse.of(found, addresses(request)))
+        return answered(SearchResponse.of(found, addresses(request), explain=asked.explain))
 
 
 @router.post(
@@ -108,7 +117,11 @@ async def query(collection: Named, request: Request, runtime: Loaded, admission:
         asked = await read_json(request, read_query, room)
         with admission.place():
             work = runtime.search(collection, json_query(asked), watch=watch, deadline=deadline(runtime))
-            return answered(SearchResponse.of(await while_connected(request.receive, work), addresses(request)))
+            return answered(
+                SearchResponse.of(
+                    await while_connected(request.receive, work), addresses(request), explain=asked.explain
+                )
+            )
 
 
 @router.post(
@@ -141,7 +154,7 @@ async def one_of_batch(
     try:
         asked = json_query(read_query(raw))
         found = await runtime.search(collection, asked, watch=watch, deadline=until)
-        return SearchResponse.of(found, addresses(request))
+        return SearchResponse.of(found, addresses(request), explain=asked.rules.explain)
     except Exception as error:
         problem = problem_of(error)
         if problem.slug == "internal":
@@ -158,6 +171,9 @@ def query_of(asked: SearchFields | SimilarFields, by: Source) -> domain.Query:
         score_threshold=asked.score_threshold,
         filter=asked.filter,
         group_by=asked.group_by,
+        rules=rules_of(asked),
+        facets=tuple(dict.fromkeys(asked.facets or ())),
+        total=asked.total,
     )
 
 
