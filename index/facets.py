@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,8 +62,5 @@ def edges(values: Sequence[float]) -> list[float]:
 
 
 def rounded(value: float) -> float:
-    """To two significant digits, towards zero: 1,234 is 1,200, 0.0567 is 0.056."""
-    if value == 0 or not math.isfinite(value):
-        return value
-    step = 10.0 ** (math.floor(math.log10(abs(value))) - 1)
-    return math.trunc(value / step) * step if step >= 1 else round(math.trunc(value / step) * step, 12)
+    """To two significant digits: 1,234 is 1,200, 0.0567 is 0.057."""
+    return float(f"{value:.1e}")

@@ -10,6 +10,7 @@ ServiceError
 ├── Unauthorized                no key, or one that opens nothing
 ├── Forbidden                   a key that opens other things
 ├── RateLimited                 a key that asks too often; `retry_after` says when to come back
+├── QueryExpired                a picture that was searched with is not kept any more
 └── UrlRefused                  a picture's address may not be fetched
 
 What a way in makes of them is its own affair: `service.http.problems` has the table for HTTP.
@@ -82,6 +83,14 @@ class RateLimited(ServiceError):
     def __init__(self, rate: str, retry_after: float) -> None:
         super().__init__(f"This key may ask {rate.replace('/', ' times per ')}; try again later")
         self.retry_after = retry_after
+
+
+class QueryExpired(ServiceError):
+    """There is no picture under this handle: it was kept for `seconds`, gave way to others, or never was."""
+
+    def __init__(self, seconds: float) -> None:
+        kept = f"pictures are kept for {seconds / 60:.0f} minutes at most"
+        super().__init__(f"This query_id is not known any more: {kept}; upload it again")
 
 
 class UrlRefused(ServiceError):

@@ -90,6 +90,7 @@ SLUGS: dict[type[Exception], str] = {
     store.StoreClosed: "not-ready",
     errors.NotReady: "not-ready",
     errors.Overloaded: "overloaded",
+    errors.QueryExpired: "not-found",
     errors.Unauthorized: "unauthorized",
     errors.Forbidden: "forbidden",
     errors.RateLimited: "rate-limited",

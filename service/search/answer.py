@@ -37,6 +37,7 @@ class Answer:
     best_score: the nearest item's, whatever threshold and offset; None where there is nothing to search.
     filtered_count: items that pass the filter. group_by: the metadata key the matches are grouped by, if any.
     ranks: by id, where rules ordered the matches. counted: facets and total, where they were asked for.
+    query_id: under which the picture can be asked about again.
     """
 
     collection: str
@@ -51,6 +52,7 @@ class Answer:
     took: Took
     ranks: Mapping[str, Rank] = field(default_factory=dict)
     counted: Found | None = None
+    query_id: str | None = None
 
 
 def answer_of(
@@ -64,6 +66,7 @@ def answer_of(
     took: Took,
     ranking: Ranking | None = None,
     counted: Found | None = None,
+    query_id: str | None = None,
 ) -> Answer:
     """Decides whether there is a match. plain: what is looked for shows one colour and almost nothing else."""
     matches = found.matches if ranking is None else ranking.matches
@@ -86,4 +89,5 @@ def answer_of(
         took=took,
         ranks={} if ranking is None else ranking.ranks,
         counted=counted,
+        query_id=query_id,
     )

@@ -37,6 +37,14 @@ class ByPicture:
 
 
 @dataclass(frozen=True, slots=True)
+class ByHandle:
+    """A picture that was searched with before. crop: None for the one it was searched with."""
+
+    id: str
+    crop: Crop | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ById:
     """A stored item, which is left out of the results."""
 
@@ -65,7 +73,7 @@ class Query:
     rules: how what is found is ordered; facets: metadata keys to be counted; total: whether matches are.
     """
 
-    by: ByPicture | ById | ByVector | ByExamples
+    by: ByPicture | ByHandle | ById | ByVector | ByExamples
     limit: int = DEFAULT_RESULTS
     offset: int = 0
     score_threshold: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from index.facets import Found
@@ -10,7 +11,8 @@ from index.types import Collection
 from service.embedding.pipeline import WHOLE, Crop, Embedded, Pipeline, digest
 from service.metrics import Metrics, Stopwatch
 from service.search.answer import Answer, Took, answer_of
-from service.search.query import ByExamples, ById, ByPicture, ByVector, Query, Vector, combined
+from service.search.handles import Handles
+from service.search.query import ByExamples, ByHandle, ById, ByPicture, ByVector, Query, Vector, combined
 from service.search.ranking import Ranking, ranked, window
 from service.search.thresholds import threshold
 from service.threads import Threads
@@ -19,13 +21,14 @@ from service.threads import Threads
 class Look:
     """One search of a collection, made by the thread that has the vector first. It never raises; `found` does.
 
-    sha256: of the file whose whole picture is looked for, which scores exactly 1.
+    file: sha256 of what is looked for. sha256: of the file whose whole picture is looked for, which scores exactly 1.
     ms: what it took.
     """
 
     def __init__(self, collection: Collection, query: Query, least: float, threads: Threads, metrics: Metrics) -> None:
         self.ranking: Ranking | None = None
         self.counted: Found | None = None
+        self.file = ""
         self.sha256: str | None = None
         self.done = False
         self.ms = 0.0
@@ -35,6 +38,11 @@ class Look:
         self._threads = threads
         self._metrics = metrics
         self._outcome: SearchResult | Exception | None = None
+
+    def looks_for(self, sha256: str, crop: Crop | None) -> None:
+        """The vector is of this file, or of a part of it."""
+        self.file = sha256
+        self.sha256 = sha256 if crop is None or crop == WHOLE else None
 
     @property
     def quick(self) -> bool:
@@ -86,6 +94,7 @@ class Search:
         self._pipeline = pipeline
         self._threads = threads
         self._metrics = metrics
+        self.handles = Handles()
 
     async def answer(
         self, collection: Collection, query: Query, *, watch: Stopwatch, deadline: float = float("inf")
@@ -100,9 +109,20 @@ class Search:
         least = threshold(query.score_threshold, collection.score_threshold, model_default)
         look = Look(collection, query, least.score, self._threads, self._metrics)
         picture: Embedded | None = None
+        query_id: str | None = None
         match query.by:
             case ByPicture(data, crop):
                 picture = await self._embedded(collection, data, crop, look, deadline)
+                vector = picture.vector
+                query_id = self.handles.keep(data, look.file, crop, collection.fingerprint, picture)
+            case ByHandle(query_id, crop):
+                kept = self.handles.get(query_id)
+                if crop in (None, kept.crop) and kept.fingerprint == collection.fingerprint:
+                    picture = replace(kept.embedded, decode_ms=0.0, embed_ms=0.0)
+                    look.looks_for(kept.sha256, kept.crop)
+                else:
+                    crop = kept.crop if crop is None else crop
+                    picture = await self._embedded(collection, kept.data, crop, look, deadline)
                 vector = picture.vector
             case ByVector(vector):
                 pass
@@ -122,6 +142,7 @@ class Search:
             group_by=query.group_by,
             ranking=look.ranking,
             counted=look.counted,
+            query_id=query_id,
             plain=picture is not None and picture.plain,
             took=Took(
                 decode=picture.decode_ms if picture is not None else 0.0,
@@ -136,8 +157,7 @@ class Search:
     ) -> Embedded:
         network = await self._pipeline.networks.of_collection(collection)
         sha256 = await digest(data)
-        if crop is None or crop == WHOLE:
-            look.sha256 = sha256
+        look.looks_for(sha256, crop)
         return await self._pipeline.embed(
             data,
             network=network,

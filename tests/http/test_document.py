@@ -308,7 +308,7 @@ WORDS = [
     (read_query, {"id": "a", "group_by": ""}, "group_by: must have at least 1 characters"),
     (read_query, {"id": "a", "score_threshold": "x"}, "score_threshold: must be a number"),
     (read_query, {"id": 3}, "id: must be a text"),
-    (read_query, {}, "body: give exactly one of id, vector, image_base64, image_url, positive"),
+    (read_query, {}, "body: give exactly one of id, vector, image_base64, image_url, query_id, positive"),
     (read_query, {"id": "a", "crop": "0,0,1,1"}, "crop: does not go with id"),
     (read_query, {"image_base64": "aa", "crop": "1"}, "crop: must be left,top,right,bottom: four numbers from 0 to 1"),
     (EmbeddingRequest.read, {"input": "a", "encoding_format": "x"}, "encoding_format: must be 'float' or 'base64'"),

@@ -46,6 +46,9 @@ def _facet(searcher: Searcher, key: str, counted: Sequence[Values], buckets: int
         for n in best.tolist()
         if (each := int(searched.hashes[n])) in named
     ]
+    shown.sort(
+        key=lambda each: (-each.count, -each.among, str(type(each.value)), each.value is not None and each.value)
+    )
     return Facet(shown, len(searched.hashes))
 
 

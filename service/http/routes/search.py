@@ -18,6 +18,7 @@ from service.http.schemas.queries import (
     Query,
     QueryBatch,
     QueryByExamples,
+    QueryByHandle,
     QueryById,
     QueryByImage,
     QueryByUrl,
@@ -33,7 +34,7 @@ from service.search import query as domain
 
 router = APIRouter(prefix="/v1/collections/{c}", tags=["search"], route_class=Direct)
 
-Source = domain.ByPicture | domain.ById | domain.ByVector | domain.ByExamples
+Source = domain.ByPicture | domain.ByHandle | domain.ById | domain.ByVector | domain.ByExamples
 
 
 @router.post(
@@ -185,6 +186,8 @@ def json_query(asked: SearchFields) -> domain.Query:
     """Raises InvalidRequest, UrlRefused."""
     if isinstance(asked, QueryByImage):
         return query_of(asked, picture(domain.decode_base64(asked.image_base64, "image_base64"), asked))
+    if isinstance(asked, QueryByHandle):
+        return query_of(asked, domain.ByHandle(asked.query_id, asked.crop))
     if isinstance(asked, QueryByVector):
         return query_of(asked, domain.ByVector(np.asarray(asked.vector, np.float32)))
     if isinstance(asked, QueryById):

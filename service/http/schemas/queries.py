@@ -36,6 +36,13 @@ class QueryByImage(SearchFields):
     crop: CropText | None = None
 
 
+class QueryByHandle(SearchFields):
+    """What resembles a picture that was searched with before, or another part of it."""
+
+    query_id: Annotated[str, Field(min_length=1, max_length=64, description="From the answer to that search")]
+    crop: CropText | None = None
+
+
 class QueryByUrl(SearchFields):
     """What resembles a picture that is fetched, where fetching is switched on."""
 
@@ -57,12 +64,13 @@ SOURCES: dict[str, type[SearchFields]] = {
     "vector": QueryByVector,
     "image_base64": QueryByImage,
     "image_url": QueryByUrl,
+    "query_id": QueryByHandle,
     "positive": QueryByExamples,
 }
 KNOWN = {name: None for model in SOURCES.values() for name in model.model_fields}
 
 
-class Query(RootModel[QueryById | QueryByVector | QueryByImage | QueryByUrl | QueryByExamples]):
+class Query(RootModel[QueryById | QueryByVector | QueryByImage | QueryByUrl | QueryByHandle | QueryByExamples]):
     """Exactly one source, and the fields every search takes."""
 
 

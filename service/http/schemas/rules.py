@@ -6,14 +6,14 @@ import re
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema, model_validator
 
 from index import filters
 from index.errors import FilterError
 from index.times import UNIT, instant, is_instant
 from service.http.schemas.base import Request
-from service.http.schemas.fields import ItemId, text
-from service.http.schemas.filters import SelectiveField
+from service.http.schemas.fields import ItemId
+from service.http.schemas.filters import SelectiveFilter, selective
 from service.http.schemas.wording import errors_of
 from service.search import rules
 from service.search.limits import MAX_RESULTS
@@ -29,10 +29,26 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _FARTHEST = 1e18
 
 
+def _which(value: Any) -> filters.Filter:
+    """A refusal names the rule: its filter is not the search's."""
+    try:
+        return selective(value)
+    except FilterError as error:
+        raise ValueError(str(error)[:400]) from None
+
+
+Which = Annotated[Any, PlainValidator(_which, json_schema_input_type=SelectiveFilter)]
+
+
+def _either(description: str) -> WithJsonSchema:
+    kinds = {"type": ["number", "string"], "minimum": -_FARTHEST, "maximum": _FARTHEST, "maxLength": 64}
+    return WithJsonSchema(kinds | {"description": description})
+
+
 class Boost(Request):
     """Items that pass the filter have their score multiplied by `factor`, then raised by `add`."""
 
-    filter: SelectiveField = Field(description="Which items")
+    filter: Which = Field(description="Which items")
     factor: Factor = 1.0
     add: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False, description="What is added to it then")] = 0.0
 
@@ -43,7 +59,7 @@ class Boost(Request):
 class Bury(Request):
     """Items that pass the filter come after all others."""
 
-    filter: SelectiveField = Field(description="Which items")
+    filter: Which = Field(description="Which items")
 
     def rule(self) -> filters.Filter:
         return self.filter  # type: ignore[no-any-return]
@@ -53,13 +69,11 @@ class Decay(Request):
     """The score shrinks with the distance of a number or a time from `origin`: to `decay` of it at `scale`."""
 
     key: Key
-    origin: Annotated[
-        float | str,
-        Field(description="A number, an RFC 3339 time, or `now`"),
-        text(64),
-    ]
-    scale: Annotated[float | str, Field(description="A number; with times a span such as `30d`, `12h`"), text(32)]
-    decay: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, description="What is left of the score there")] = 0.5
+    origin: Annotated[float | str, _either("A number, an RFC 3339 time, or `now`")]
+    scale: Annotated[float | str, _either("A number; with times a span such as `30d` or `12h`")]
+    decay: Annotated[
+        float, Field(ge=0.001, le=0.999, allow_inf_nan=False, description="What is left of the score there")
+    ] = 0.5
 
     @model_validator(mode="after")
     def _fits(self) -> Decay:
@@ -136,8 +150,6 @@ def _from_text(kind: Any, name: str) -> Any:
         except ValidationError as error:
             first = errors_of(error)[0]
             raise ValueError(f"{first['field']}: {first['message']}"[:400]) from None
-        except FilterError as error:
-            raise ValueError(str(error)[:400]) from None
 
     schema = Annotated[
         str,

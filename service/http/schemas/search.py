@@ -228,7 +228,7 @@ class TookMs(Answer):
 class SearchResponse(Answer):
     """What was found, best first, or that nothing is similar."""
 
-    absent: ClassVar[frozenset[str]] = frozenset({"facets", "facet_values", "total_above_threshold"})
+    absent: ClassVar[frozenset[str]] = frozenset({"facets", "facet_values", "total_above_threshold", "query_id"})
 
     results: Annotated[list[Result], Field(max_length=MAX_RESULTS)] = Field(description="Best first")
     no_match: bool = Field(description="Nothing scores at least the threshold, or there is nothing to search")
@@ -244,6 +244,9 @@ class SearchResponse(Answer):
     )
     facet_values: dict[str, Count] | None = Field(
         None, description="How many different values each of these keys has, also where not all are shown"
+    )
+    query_id: Annotated[str, text(64)] | None = Field(
+        None, description="The picture can be searched with again by it, for a while; absent where none was sent"
     )
     total_above_threshold: Total | None = Field(None, description="Absent where it was not asked for")
 
@@ -278,6 +281,7 @@ class SearchResponse(Answer):
                 search=round(took.search, 3),
                 total=round(took.total, 3),
             ),
+            query_id=found.query_id,
             facets=None if counted is None or not counted.facets else _facets(counted),
             facet_values=None
             if counted is None or not counted.facets
