@@ -27,6 +27,8 @@ Vector = npt.NDArray[np.float32]
 
 # Seconds for which bulk work lets people's pictures pass; then one run of it takes its turn all the same.
 GIVE_WAY = 0.5
+# Seconds after a person's picture for which a lane is kept free of bulk work, where there are several.
+COMPANY = 1.0
 
 # What a lane does with a vector that it has just made; it must not raise.
 After = Callable[[Vector], None]
@@ -148,6 +150,7 @@ class Batcher:
         self._line = Line()
         self._busy = 0
         self._people = 0
+        self._seen = float("-inf")  # clock of the last person
         self._closed = False
         self._wake = threading.Condition()
         self._threads = [self._start(number) for number in range(lanes)]
@@ -180,7 +183,10 @@ class Batcher:
 
     @contextmanager
     def person(self) -> Iterator[None]:
-        """While somebody's picture is on its way, before it is queued here too, no bulk work begins."""
+        """While somebody's picture is on its way, before it is queued here too, no bulk work begins.
+
+        For COMPANY seconds after it a lane stays free for the next one.
+        """
         with self._wake:
             self._people += 1
         try:
@@ -188,6 +194,7 @@ class Batcher:
         finally:
             with self._wake:
                 self._people -= 1
+                self._seen = self._clock()
                 if not self._people:
                     self._wake.notify_all()
 
@@ -213,8 +220,10 @@ class Batcher:
             with self._wake:
                 if self._closed:
                     return None
-                before, held = len(self._line), self._people > 0
-                batch, expired = self._line.take(self.max_batch, self._clock(), held=held)
+                before, now = len(self._line), self._clock()
+                last_lane = self._busy >= max(1, self.lanes - 1)
+                held = self._people > 0 or (last_lane and now - self._seen < COMPANY)
+                batch, expired = self._line.take(self.max_batch, now, held=held)
                 self.dropped += before - len(self._line) - len(batch)
                 # What is held waits for a moment in which nobody needs the cores.
                 alone = self._busy == 0 and not (self._line.live if held else len(self._line))

@@ -14,7 +14,7 @@ import pytest
 
 from models.errors import EmbeddingInvalid
 from models.runtimes.histogram import HistogramEmbedder
-from service.embedding.batcher import GIVE_WAY, Batcher, Line, Waiting
+from service.embedding.batcher import COMPANY, GIVE_WAY, Batcher, Line, Waiting
 from service.errors import NotReady, Overloaded
 
 Pixels = npt.NDArray[np.uint8]
@@ -296,6 +296,32 @@ def test_while_a_person_is_on_the_way_no_lane_begins_bulk_work() -> None:
                 await batcher.submit(net, picture(2))
                 assert not bulk.done() and len(net.wide.sizes) == 1, "what waits does not take the person's cores"
             await bulk
+        finally:
+            batcher.close()
+
+    run(main())
+
+
+def test_after_a_person_one_lane_stays_free_for_the_next() -> None:
+    """Bulk work has the others, and all of them again when nobody has come for COMPANY seconds."""
+
+    async def main() -> None:
+        now = [0.0]
+        batcher, net = Batcher(lanes=2, clock=lambda: now[0]), Net()
+        try:
+            with batcher.person():
+                pass
+            net.narrow.gate.clear()
+            net.wide.gate.clear()
+            bulk = [batcher.submit(net, picture(number), bulk=True) for number in range(1, 4)]
+            await asyncio.to_thread(time.sleep, 0.3)
+            assert len(net.narrow.sizes) + len(net.wide.sizes) == 1
+            now[0] = COMPANY
+            await asyncio.to_thread(time.sleep, 2 * GIVE_WAY)
+            assert len(net.narrow.sizes) + len(net.wide.sizes) == 2
+            net.narrow.gate.set()
+            net.wide.gate.set()
+            await asyncio.gather(*bulk)
         finally:
             batcher.close()
 
