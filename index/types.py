@@ -81,6 +81,11 @@ class Collection(Protocol):
         ...
 
     @property
+    def version(self) -> str:
+        """A word that is another after every change of an item, also where the collection was emptied or replaced."""
+        ...
+
+    @property
     def records(self) -> Records:
         """Records that go when the collection is dropped or emptied."""
         ...

@@ -26,6 +26,7 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
+        structlog.contextvars.merge_contextvars,  # the request's id
         one_line,
     ]
     last: list[structlog.typing.Processor] = (

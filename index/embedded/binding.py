@@ -94,6 +94,12 @@ class Binding:
         return self._state.index
 
     @property
+    def version(self) -> str:
+        """As `Collection.version`."""
+        head = self._head()
+        return f"{head.token}-{head.seq}"
+
+    @property
     def sequence(self) -> int:
         """As `Collection.sequence`."""
         return self._head().seq

@@ -104,6 +104,11 @@ class Access:
             return not self.closed
         return self._signer.opens(path, expires, signature)
 
+    @property
+    def step(self) -> int:
+        """Another number once signed addresses are other ones; 0 while none are signed."""
+        return self._signer.step if self.closed and self._signer is not None else 0
+
     def signed(self, path: str, root: str = "") -> str:
         """The address of a picture below `root`, with a signature once there are keys."""
         if not self.closed or self._signer is None:

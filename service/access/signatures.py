@@ -24,9 +24,14 @@ class Signer:
         self._secret = secret
         self._clock = clock
 
+    @property
+    def step(self) -> int:
+        """Grows when signatures change."""
+        return int(self._clock()) // STEP_SECONDS
+
     def sign(self, path: str) -> str:
         """The query string that opens `path` (without a proxy's prefix) until it expires."""
-        expires = (int(self._clock()) // STEP_SECONDS + 2) * STEP_SECONDS
+        expires = (self.step + 2) * STEP_SECONDS
         return f"expires={expires}&signature={self._of(path, expires)}"
 
     def opens(self, path: str, expires: int, signature: str) -> bool:

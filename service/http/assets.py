@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from service.http.answers import matches_tag
+
 # Bytes below which a packet holds it anyway.
 WORTH = 1024
 
@@ -30,11 +32,10 @@ class Asset:
 
     async def answer(self, request: Request) -> Response:
         """The asset, or 304 where the browser has it."""
-        packed = accepts_gzip(request) and len(self._data) > WORTH
+        packed = accepts_gzip(request.scope) and len(self._data) > WORTH
         etag = f'"{self._etag}-gzip"' if packed else f'"{self._etag}"'
         headers = {**self._headers, "ETag": etag}
-        known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
-        if etag in known or "*" in known:
+        if matches_tag(request, etag):
             return Response(status_code=304, headers=headers)
         if not packed:
             return Response(self._data, headers=headers, media_type=self._media_type)
@@ -69,10 +70,11 @@ class Folder:
         return self._assets[name]
 
 
-def accepts_gzip(request: Request) -> bool:
+def accepts_gzip(scope: Scope) -> bool:
     """By Accept-Encoding: named, or meant by `*`, and not with a weight of nothing."""
     weights: dict[str, bool] = {}
-    for each in request.headers.get("accept-encoding", "").split(","):
+    asked = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept-encoding")
+    for each in asked.split(","):
         name, _, weight = each.partition(";")
         weights[name.strip().lower()] = weight.replace(" ", "").rstrip("0") not in ("q=", "q=0.")
     return weights.get("gzip", weights.get("x-gzip", weights.get("*", False)))

@@ -107,7 +107,7 @@ class Door:
             allowed = origin.encode("latin-1")
         return [
             (b"access-control-allow-origin", allowed),
-            (b"access-control-expose-headers", b"ETag, Retry-After"),
+            (b"access-control-expose-headers", b"ETag, Location, Retry-After, Server-Timing, X-Request-ID"),
             (b"vary", b"Origin"),
         ]
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from service.errors import ShuttingDown
-from service.http.door import Door, Headers
+from service.http.delivery import REQUEST_ID, Exchange, request_id
+from service.http.door import Door
 from service.http.problems import problem_of
 from service.metrics import Metrics
 
@@ -52,11 +54,14 @@ class Answers:
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # the server sends the headers of the answer alone
         started = perf_counter()
-        exchange = _Exchange(receive, send, [NOSNIFF, *self._door.headers(scope)])
+        id = request_id(scope)
+        exchange = Exchange(scope, receive, send, [NOSNIFF, (REQUEST_ID, id), *self._door.headers(scope)])
+        bound = bind_contextvars(request_id=id.decode())
         try:
             await self._answer(scope, path, exchange)
         finally:
             self._count(scope, exchange.status or 499, perf_counter() - started)
+            reset_contextvars(**bound)
 
     def _inside(self, path: str) -> str:
         """The path below the prefix."""
@@ -64,7 +69,7 @@ class Answers:
             return path.removeprefix(self._root) or "/"
         return path
 
-    async def _answer(self, scope: Scope, path: str, exchange: _Exchange) -> None:
+    async def _answer(self, scope: Scope, path: str, exchange: Exchange) -> None:
         try:
             preflight = self._door.check(scope, path)
             if preflight is not None:
@@ -106,31 +111,6 @@ class Answers:
         self._metrics.answered(method, route, status, seconds)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s %s %d %.1f ms", scope["method"], scope["path"], status, seconds * 1000)
-
-
-class _Exchange:
-    """One request's messages: knows what was answered, and adds `headers` to it."""
-
-    def __init__(self, receive: Receive, send: Send, headers: Headers) -> None:
-        self.receive = receive
-        self._send = send
-        self._headers = headers
-        self.status: int | None = None
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message = {**message, "headers": with_headers(message.get("headers", ()), self._headers)}
-        await self._send(message)
-
-
-def with_headers(own: Iterable[tuple[bytes, bytes]], more: Headers) -> Headers:
-    """An answer's own headers and these; values of Vary are put together."""
-    merged = [*own, *more]
-    vary = [value for name, value in merged if name == b"vary"]
-    if len(vary) < 2:
-        return merged
-    return [*(each for each in merged if each[0] != b"vary"), (b"vary", b", ".join(vary))]
 
 
 async def while_connected(receive: Receive, work: Awaitable[T]) -> T:

@@ -43,6 +43,9 @@ finds the items whose vectors are nearest by cosine. Nothing near enough is an a
 
 Every error is `application/problem+json` (RFC 9457); its `type` says which kind. After 503 come back as `Retry-After`
 says. A write that was answered with 2xx is on disk, and every later search sees it.
+
+Every answer carries `X-Request-ID`: the one of the request, or a new one; the log has it too. JSON above 1 kB comes
+packed with gzip to whoever accepts it. Connections are kept open for the next request.
 """
 UNASKED = "Not asked for by a service without keys, and then not looked at"
 SECURITY = {

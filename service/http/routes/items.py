@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service.http.answers import answered
+from service.http.answers import answered, matches_tag
 from service.http.bodies.reading import query_fields, read_form, read_json
 from service.http.middleware import while_connected
 from service.http.openapi.describe import created, form_body, json_body, query_string, refusals
@@ -162,7 +162,6 @@ async def thumbnail(collection: Named, id: ItemPath, request: Request, runtime: 
     webp = await runtime.read(collection.thumbnail, id)
     etag = f'"{zlib.crc32(webp):08x}-{len(webp):x}"'
     headers = {"ETag": etag, "Cache-Control": "private, max-age=0, must-revalidate"}
-    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
-    if etag in known or "*" in known:
+    if matches_tag(request, etag):
         return Response(status_code=304, headers=headers)
     return Response(webp, media_type="image/webp", headers=headers)

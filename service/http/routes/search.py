@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from index.types import Collection
+from service.access.access import Access
 from service.errors import UrlRefused
-from service.http.answers import answered
+from service.http.answers import answered, matches_tag
 from service.http.bodies.reading import query_fields, read_json, read_raw, read_upload
 from service.http.middleware import while_connected
 from service.http.openapi.describe import form_body, json_body, query_string, raw_body, refusals
@@ -31,8 +35,25 @@ from service.http.schemas.search import SearchFields, SearchForm, SearchResponse
 from service.metrics import Stopwatch
 from service.runtime import Runtime
 from service.search import query as domain
+from service.search.answer import Answer
 
 router = APIRouter(prefix="/v1/collections/{c}", tags=["search"], route_class=Direct)
+
+TIMING = {
+    "Server-Timing": {
+        "description": "Milliseconds of the stages, as `took_ms`",
+        "schema": {"type": "string", "maxLength": 256},
+    }
+}
+TIMED: dict[int | str, dict[str, Any]] = {200: {"headers": TIMING}}
+ETAG = {
+    "ETag": {"description": "Another one once the answer may be another", "schema": {"type": "string", "maxLength": 64}}
+}
+TAGGED: dict[int | str, dict[str, Any]] = {
+    200: {"headers": TIMING | ETAG},
+    304: {"description": "Nothing changed since it was sent with the ETag of If-None-Match", "headers": ETAG},
+}
+KEPT = {"Cache-Control": "private, no-cache"}  # kept, and asked about each time
 
 Source = domain.ByPicture | domain.ByHandle | domain.ById | domain.ByVector | domain.ByExamples
 
@@ -41,7 +62,7 @@ Source = domain.ByPicture | domain.ByHandle | domain.ById | domain.ByVector | do
     "/search",
     operation_id="search_by_image",
     response_model=SearchResponse,
-    responses=refusals("not-found", "model-mismatch", "picture", "body", "queue"),
+    responses=TIMED | refusals("not-found", "model-mismatch", "picture", "body", "queue"),
     openapi_extra=form_body(SearchForm),
 )
 async def search_by_image(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
@@ -53,18 +74,14 @@ async def search_by_image(collection: Named, request: Request, runtime: Loaded, 
             work = runtime.search(
                 collection, query_of(asked, picture(data, asked)), watch=watch, deadline=deadline(runtime)
             )
-            return answered(
-                SearchResponse.of(
-                    await while_connected(request.receive, work), addresses(request), explain=asked.explain
-                )
-            )
+            return told(await while_connected(request.receive, work), request, explain=asked.explain)
 
 
 @router.post(
     "/search/raw",
     operation_id="search_by_raw_image",
     response_model=SearchResponse,
-    responses=refusals("not-found", "model-mismatch", "picture", "body", "queue"),
+    responses=TIMED | refusals("not-found", "model-mismatch", "picture", "body", "queue"),
     openapi_extra=query_string(SearchTexts) | raw_body(),
 )
 async def search_by_raw_image(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
@@ -79,18 +96,14 @@ async def search_by_raw_image(collection: Named, request: Request, runtime: Load
             work = runtime.search(
                 collection, query_of(asked, picture(data, asked)), watch=watch, deadline=deadline(runtime)
             )
-            return answered(
-                SearchResponse.of(
-                    await while_connected(request.receive, work), addresses(request), explain=asked.explain
-                )
-            )
+            return told(await while_connected(request.receive, work), request, explain=asked.explain)
 
 
 @router.get(
     "/items/{id}/similar",
     operation_id="similar_items",
     response_model=SearchResponse,
-    responses=refusals("not-found", "model-mismatch", "queue"),
+    responses=TAGGED | refusals("not-found", "model-mismatch", "queue"),
     openapi_extra=query_string(SimilarFields),
 )
 async def similar_items(
@@ -99,16 +112,19 @@ async def similar_items(
     """Finds the items most similar to a stored one, itself left out."""
     watch = Stopwatch()
     asked = query_fields(request, SimilarFields)
+    etag = await runtime.read(lambda: tag(collection, request))
+    if matches_tag(request, etag):
+        return Response(status_code=304, headers=KEPT | {"ETag": etag})
     with admission.place():
         found = await runtime.search(collection, query_of(asked, domain.ById(id)), watch=watch)
-        return answered(SearchResponse.of(found, addresses(request), explain=asked.explain))
+        return told(found, request, explain=asked.explain, headers=KEPT | {"ETag": etag})
 
 
 @router.post(
     "/query",
     operation_id="query",
     response_model=SearchResponse,
-    responses=refusals("not-found", "model-mismatch", "picture", "body", "url-refused", "queue"),
+    responses=TIMED | refusals("not-found", "model-mismatch", "picture", "body", "url-refused", "queue"),
     openapi_extra=json_body(Query),
 )
 async def query(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
@@ -118,11 +134,7 @@ async def query(collection: Named, request: Request, runtime: Loaded, admission:
         asked = await read_json(request, read_query, room)
         with admission.place():
             work = runtime.search(collection, json_query(asked), watch=watch, deadline=deadline(runtime))
-            return answered(
-                SearchResponse.of(
-                    await while_connected(request.receive, work), addresses(request), explain=asked.explain
-                )
-            )
+            return told(await while_connected(request.receive, work), request, explain=asked.explain)
 
 
 @router.post(
@@ -161,6 +173,27 @@ async def one_of_batch(
         if problem.slug == "internal":
             raise
         return problem.details(request.url.path)
+
+
+def told(found: Answer, request: Request, *, explain: bool, headers: dict[str, str] | None = None) -> Response:
+    """An answer as it is sent, its stages in a header too, where browsers show them."""
+    answer = SearchResponse.of(found, addresses(request), explain=explain)
+    stages = answer.took_ms.members().items()
+    timing = ", ".join(f"{stage};dur={took}" for stage, took in stages)
+    return answered(answer, headers={"Server-Timing": timing, **(headers or {})})
+
+
+def tag(collection: Collection, request: Request) -> str:
+    """Of all that decides what resembles an item: items, threshold, question, and when signatures change."""
+    access: Access = request.app.state.access
+    decides = (
+        collection.version,
+        collection.score_threshold,
+        request.url.path,
+        request.scope["query_string"],
+        access.step,
+    )
+    return f'W/"{hashlib.sha256(repr(decides).encode()).hexdigest()[:32]}"'
 
 
 def query_of(asked: SearchFields | SimilarFields, by: Source) -> domain.Query:
