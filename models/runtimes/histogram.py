@@ -35,3 +35,8 @@ class HistogramEmbedder:
         for row, places in zip(roots, place.reshape(count, -1), strict=True):
             row[:] = np.sqrt(np.bincount(places, minlength=self.dim) / (height * width))
         return roots
+
+    def embed_with_map(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """The embeddings, and what each quarter gives to them: float32 (n, 2, 2, 512), whose cells are not averaged."""
+        rows = self.embed(pixels)
+        return rows, rows.reshape(len(rows), 2, 2, -1)

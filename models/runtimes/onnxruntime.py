@@ -5,6 +5,7 @@ One session serves concurrent callers.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import numpy.typing as npt
 
 from models import golden
 from models.artefact import Artefact, check
-from models.embedder import INPUT, OUTPUT, Embeddings, Pixels
+from models.embedder import INPUT, MAP, OUTPUT, Embeddings, FeatureMaps, Pixels
 from models.errors import ArtefactCorrupt, DeviceUnavailable, EmbeddingInvalid
+from models.graphs.feature_map import with_map
 from models.preprocessing import Preprocessing
 
 # Batch sizes a GPU is given.
@@ -51,20 +53,12 @@ class OnnxEmbedder:
         self.dim = artefact.dim
         self.preprocessing = artefact.preprocessing
         side = self.preprocessing.side
-        wanted = wanted_providers(onnxruntime.get_available_providers(), device, side, engine_cache)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Threads that spin between a run's operators save 1 to 2 ms of it; after the run they would keep an idle
-        # server's cores busy and fight with the decoders, so there they stop.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-        options.add_session_config_entry("session.force_spinning_stop", "0" if spin else "1")
-        try:
-            self._session: Any = onnxruntime.InferenceSession(str(artefact.path), options, providers=wanted)
-        except Exception as error:  # onnxruntime raises kinds of its own that it does not export
-            reason = str(error).splitlines()[0][:200]
-            raise ArtefactCorrupt(f"onnxruntime does not load {artefact.path}: {reason}") from error
+        self._wanted = wanted_providers(onnxruntime.get_available_providers(), device, side, engine_cache)
+        self._threads, self._spin = threads, spin
+        self._path = artefact.path
+        self._session: Any = self._open(str(artefact.path))
+        self._mapping: Any = None
+        self._opening = threading.Lock()
         # It falls back to the CPU without a word, so what the session says is what counts.
         self.providers: list[str] = self._session.get_providers()
         self._buckets = () if self.providers[0] == _CPU else BUCKETS
@@ -90,12 +84,55 @@ class OnnxEmbedder:
 
         Raises EmbeddingInvalid, and ValueError for pixels of another shape or type.
         """
-        side = self.preprocessing.side
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (side, side, 3):
-            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (n, {side}, {side}, 3)")
+        self._expect(pixels)
         if len(pixels) == 0:
             return np.zeros((0, self.dim), np.float32)
         return unit_rows(self._run(pixels))
+
+    def embed_with_map(self, pixels: Pixels) -> tuple[Embeddings, FeatureMaps]:
+        """As `Embedder.embed_with_map`. Raises as `embed`, and ArtefactCorrupt where the file no longer loads."""
+        self._expect(pixels)
+        session = self._session_with_map()
+        if len(pixels) == 0:  # a graph says its map's shape only by computing one
+            _, maps = self.embed_with_map(golden.golden_picture(self.preprocessing.side)[None])
+            return np.zeros((0, self.dim), np.float32), maps[:0]
+        parts = bucketed(pixels, self._buckets) if self._buckets else [pixels]
+        found = [session.run([OUTPUT, MAP], {INPUT: network_input(part, self.preprocessing)}) for part in parts]
+        rows, maps = (np.concatenate(each)[: len(pixels)] for each in zip(*found, strict=True))
+        return unit_rows(rows), maps
+
+    def _session_with_map(self) -> Any:
+        with self._opening:
+            if self._mapping is None:
+                try:
+                    graph = self._path.read_bytes()
+                except OSError as error:
+                    raise ArtefactCorrupt(f"cannot read {self._path}: {error.strerror or error}") from error
+                self._mapping = self._open(with_map(graph))
+            return self._mapping
+
+    def _open(self, graph: str | bytes) -> Any:
+        """A session of a file or of a graph's bytes. Raises ArtefactCorrupt."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads that spin between a run's operators save 1 to 2 ms of it; after the run they would keep an idle
+        # server's cores busy and fight with the decoders, so there they stop.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "0" if self._spin else "1")
+        try:
+            return onnxruntime.InferenceSession(graph, options, providers=self._wanted)
+        except Exception as error:  # onnxruntime raises kinds of its own that it does not export
+            reason = str(error).splitlines()[0][:200]
+            raise ArtefactCorrupt(f"onnxruntime does not load {self._path}: {reason}") from error
+
+    def _expect(self, pixels: Pixels) -> None:
+        side = self.preprocessing.side
+        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != (side, side, 3):
+            raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (n, {side}, {side}, 3)")
 
     def _run(self, pixels: Pixels) -> Embeddings:
         parts = bucketed(pixels, self._buckets) if self._buckets else [pixels]

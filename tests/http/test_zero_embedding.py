@@ -31,6 +31,9 @@ class Broken:
     def embed(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return unit_rows(np.full((len(pixels), self.dim), self._value, np.float32))
 
+    def embed_with_map(self, pixels: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        return self.embed(pixels), np.full((len(pixels), 1, 1, self.dim), self._value, np.float32)
+
 
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_an_embedding_without_direction_is_422_and_not_stored(tmp_path: Path, model_dir: Path, value: float) -> None:

@@ -19,6 +19,7 @@ from models.backbones.resnet50.weights import Network
 from models.build.build import build
 from models.embedder import INPUT, OUTPUT
 from models.errors import ArtefactCorrupt, DeviceUnavailable, EmbeddingInvalid
+from models.graphs.feature_map import with_map
 from models.pictures.image import decode
 from models.preprocessing import Preprocessing
 from models.runtimes.histogram import HistogramEmbedder
@@ -69,6 +70,61 @@ def test_threads_share_one_session(int8: OnnxEmbedder) -> None:
         together = list(pool.map(int8.embed, pictures))
     for found, picture in zip(together, pictures, strict=True):
         np.testing.assert_allclose(found, int8.embed(picture), atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet-lite2"])
+def test_a_map_comes_with_the_same_vector(light_dir: Path, name: str, precision: str) -> None:
+    """Bit for bit what `embed` gives, which stays as it was; the map's mean points where the vector does."""
+    embedder = OnnxEmbedder(build(light_dir, model=name, precision=precision), threads=1)
+    side = embedder.preprocessing.side
+    pixels = np.concatenate([golden.golden_picture(side)[None], golden.golden_picture(side)[None, ::-1]])
+    before = embedder.embed(pixels)
+    vectors, maps = embedder.embed_with_map(pixels)
+    np.testing.assert_array_equal(vectors, before)
+    np.testing.assert_array_equal(embedder.embed(pixels), before)
+    assert maps.dtype == np.float32
+    assert maps.shape == (2, *{"resnet50": (7, 7), "efficientnet-lite2": (9, 9)}[name], embedder.dim)
+    pooled = maps.astype(np.float64).mean((1, 2))
+    cosines = (pooled * vectors).sum(1) / np.linalg.norm(pooled, axis=1)
+    np.testing.assert_allclose(cosines, 1, atol=1e-5)
+    none, empty = embedder.embed_with_map(pixels[:0])
+    assert none.shape == (0, embedder.dim)
+    assert empty.shape == (0, *maps.shape[1:])
+    with pytest.raises(ValueError, match="pixels are"):
+        embedder.embed_with_map(pixels[0])
+
+
+def test_a_map_shows_where_something_is(fp32: OnnxEmbedder) -> None:
+    """What covers one corner of a picture changes the map there more than in the opposite corner."""
+    plain = golden.golden_picture(224)
+    for rows, columns in ((slice(0, 64), slice(0, 64)), (slice(0, 64), slice(160, 224))):
+        covered = plain.copy()
+        covered[rows, columns] = 0
+        _, maps = fp32.embed_with_map(np.stack([plain, covered]))
+        change = np.abs(maps[0] - maps[1]).sum(2)
+        near = change[:2, :2] if columns.start == 0 else change[:2, -2:]
+        far = change[-2:, -2:] if columns.start == 0 else change[-2:, :2]
+        assert near.mean() > 2 * far.mean()
+
+
+def test_threads_ask_for_the_first_map_together(int8: OnnxEmbedder) -> None:
+    """One second session is loaded, and everybody gets the same."""
+    picture = next(iter(noise_pictures(1)))[None]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(int8.embed_with_map, [picture] * 8))
+    for vectors, maps in found:
+        np.testing.assert_array_equal(vectors, found[0][0])
+        np.testing.assert_array_equal(maps, found[0][1])
+
+
+def test_a_graph_without_a_map_is_refused() -> None:
+    """One line says why, instead of a map of something else."""
+    nodes = [onnx.helper.make_node("Identity", [INPUT], [OUTPUT])]
+    ends = [onnx.helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, [1]) for end in (INPUT, OUTPUT)]
+    graph = onnx.helper.make_model(onnx.helper.make_graph(nodes, "none", ends[:1], ends[1:]))
+    with pytest.raises(ArtefactCorrupt, match="no feature map"):
+        with_map(graph.SerializeToString())
 
 
 @pytest.mark.parametrize(
