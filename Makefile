@@ -44,6 +44,8 @@ check: $(STAMPS)/dev ## format, lint, types, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m service.http.openapi.committed --check
+	$(BIN)/python -m service.http.openapi.breaking
 	$(PYTEST) -q tests/test_imports.py
 
 bench: setup $(STAMPS)/dev ## the quick benchmarks, into benchmarks/RESULTS.md

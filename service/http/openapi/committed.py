@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -35,5 +36,16 @@ def document() -> dict[str, Any]:
     return describe(routed())
 
 
+def main() -> int:
+    made = orjson.dumps(document(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if "--check" not in sys.argv[1:]:
+        sys.stdout.buffer.write(made)
+        return 0
+    if made == (Path(__file__).resolve().parents[3] / "openapi.json").read_bytes():
+        return 0
+    sys.stderr.write("openapi.json is not this version's: python -m service.http.openapi.committed > openapi.json\n")
+    return 1
+
+
 if __name__ == "__main__":
-    sys.stdout.buffer.write(orjson.dumps(document(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    sys.exit(main())
