@@ -20,10 +20,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
-from benchmarks.load import Connection, Load, closed_loop, open_loop
+from benchmarks.load import Connection, Load, closed_loop, get_request, open_loop
 from benchmarks.report import json_line, print_table, record
 from benchmarks.vectors import CACHE, DIM, Floats, Prepared, prepare, real, spin
 from service.owner import NOTE
@@ -35,6 +36,13 @@ COLUMNS = ("what", "p50 ms", "p99 ms", "per second", "per second and core")
 SEARCHES = 100  # per second, beside writes
 BATCHES = 10  # of written vectors, per second
 WARMING = 10_000
+# What a product page asks for, and the fields beside: the keys of `benchmarks.contenders`.
+SIMILAR = {
+    "similar": "&score_threshold=-1",
+    "similar, filter keeps 10 %": "&filter=" + quote('{"must":[{"key":"n10","match":3}]}') + "&score_threshold=-1",
+    "similar, one of each of 100 groups": "&group_by=n100&score_threshold=-1",
+    "similar, threshold 0.9": "&score_threshold=0.9",
+}
 
 
 def post(path: str, body: bytes, *, token: str = "") -> bytes:
@@ -49,6 +57,12 @@ def by_id(size: int, count: int) -> Iterator[bytes]:
     numbers = np.random.default_rng(11).integers(0, size, count)
     for number in numbers.tolist():
         yield post(f"/v1/collections/{COLLECTION}/query", b'{"id":"%d","score_threshold":-1}' % number)
+
+
+def similar(size: int, count: int, fields: str) -> Iterator[bytes]:
+    """What a product page asks for. fields: of the query string, beside the limit."""
+    for number in np.random.default_rng(12).integers(0, size, count).tolist():
+        yield get_request(f"/v1/collections/{COLLECTION}/items/{number}/similar?limit=10{fields}")
 
 
 def by_vector(queries: Floats) -> Iterator[bytes]:
@@ -164,6 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for connections in (1, 4):
                 found = measured(server, requests, connections=connections, seconds=chosen.seconds / 2)
                 figures[f"{name}, {connections} at a time"] = found
+        for name, fields in SIMILAR.items():
+            requests = similar(chosen.size, 10**6, fields)
+            figures[name] = measured(server, requests, connections=1, seconds=chosen.seconds / 2)
         for _ in range(2):  # the second pair is told: the first one maps and trains what stays for good
             quiet = paced(server, chosen.size, chosen.seconds)
             writer = Writer(server, folder, fresh, chosen.rate)
@@ -185,6 +202,9 @@ def _tell(figures: dict[str, Any]) -> None:
         found = figures[f"{name}, {connections} at a time"]
         label = f"by {name}, {connections} at a time"
         rows.append((label, found["p50_ms"], found["p99_ms"], found["rate"], found["per_core"]))
+    for name in SIMILAR:
+        found = figures[name]
+        rows.append((name, found["p50_ms"], found["p99_ms"], found["rate"], found["per_core"]))
     quiet, busy = figures["quiet"], figures["writing"]
     rows.append((f"by id, {SEARCHES} a second, at rest", quiet["p50_ms"], quiet["p99_ms"], quiet["rate"], ""))
     written = f"{figures['written_per_second']:.0f} vectors a second written"

@@ -152,6 +152,10 @@ class Collection(Protocol):
         """float32 (n, dim), unit rows, in the order asked. Raises ItemNotFound, ItemDamaged."""
         ...
 
+    def with_vector(self, id: str) -> tuple[Item, Vector]:
+        """An item and its vector float32 (dim,), unit, both of one moment. Raises ItemNotFound, ItemDamaged."""
+        ...
+
     def thumbnail(self, id: str) -> bytes:
         """Raises ItemNotFound, also for an item that has none."""
         ...

@@ -73,6 +73,16 @@ class EmbeddedCollection(Writing):
                 out[position] = np.frombuffer(data, stored_type(head.dim))
         return unit(out, head.dim)
 
+    def with_vector(self, id: str) -> tuple[Item, Vector]:
+        """As `Collection.with_vector`."""
+        head = self._bound.head
+        with self._store.readers.connection() as connection, connection:  # one moment for all statements
+            item = items.row_by_id(connection, head.id, self._name, id).item
+            crc, data = items.vector_by_id(connection, head.id, self._name, id)
+        if not sound(crc, data, head.dim):
+            raise items.damaged(id, self._name)
+        return item, unit(np.frombuffer(data, stored_type(head.dim)), head.dim)[0]
+
     def thumbnail(self, id: str) -> bytes:
         """Raises ItemNotFound, also for an item that has none."""
         with self._store.readers.connection() as connection:

@@ -9,3 +9,5 @@ MAX_OFFSET = 10_000
 MAX_EXAMPLES = 100
 # Queries, or pictures to embed, in one request.
 MAX_BATCH = 32
+# Items whose similar ones are asked for in one request: nothing is decoded or embedded for them.
+MAX_SIMILAR = 100

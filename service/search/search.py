@@ -110,6 +110,7 @@ class Search:
         look = Look(collection, query, least.score, self._threads, self._metrics)
         picture: Embedded | None = None
         query_id: str | None = None
+        in_lane = True
         match query.by:
             case ByPicture(data, crop):
                 picture = await self._embedded(collection, data, crop, look, deadline)
@@ -127,13 +128,13 @@ class Search:
             case ByVector(vector):
                 pass
             case ById(id):
-                vector, look.sha256 = await self._threads.read(stored, collection, id)
+                await self._threads.read(resembling, collection, id, look)
             case ByExamples(positive, negative):
                 rows = await self._threads.read(collection.vectors, [*positive, *negative])
                 vector = combined(rows[: len(positive)], rows[len(positive) :])
-        in_lane = look.done
-        if not in_lane:
+        if not look.done:
             await self._threads.read(look, vector)
+            in_lane = False
         return answer_of(
             look.found,
             collection=collection.name,
@@ -168,10 +169,11 @@ class Search:
         )
 
 
-def stored(collection: Collection, id: str) -> tuple[Vector, str | None]:
-    """An item's vector, float32 (dim,), and the sha256 of its file; None without one. Raises ItemNotFound."""
-    while True:
-        media = collection.get(id).media
-        (vector,) = collection.vectors([id])
-        if collection.get(id).media == media:  # else it was replaced between the two reads
-            return vector, media.sha256 if media is not None else None
+def resembling(collection: Collection, id: str, look: Look) -> None:
+    """Looks for what resembles a stored item, on one thread: going to another costs more than reading the item.
+
+    Raises ItemNotFound.
+    """
+    item, vector = collection.with_vector(id)
+    look.sha256 = None if item.media is None else item.media.sha256
+    look(vector)

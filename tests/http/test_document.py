@@ -19,7 +19,7 @@ from service.http.schemas.embeddings import EmbeddingRequest
 from service.http.schemas.filters import parsed
 from service.http.schemas.items import MetadataPatch, read_delete
 from service.http.schemas.problems import KINDS
-from service.http.schemas.queries import QueryBatch, read_query
+from service.http.schemas.queries import QueryBatch, SimilarBatch, read_query
 from service.http.schemas.search import SearchTexts, SimilarFields
 from tests.harness.serving import ROOT
 
@@ -143,6 +143,7 @@ CONDITION = {"key": "a", "match": 1}
 READERS: dict[str, Any] = {
     "Query": read_query,
     "QueryBatch": QueryBatch.read,
+    "SimilarBatch": SimilarBatch.read,
     "DeleteRequest": read_delete,
     "CollectionPatch": CollectionPatch.read,
     "CollectionCreate": CollectionCreate.read,

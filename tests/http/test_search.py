@@ -275,6 +275,36 @@ def test_a_batch_answers_in_order_and_a_bad_query_spoils_no_other(running: Serve
     assert len(answers[3]["results"]) <= 1 and answers[3]["filtered_count"] == COUNT
 
 
+def test_similar_items_of_many_are_those_of_each_and_a_bad_id_spoils_no_other(running: Server) -> None:
+    """In the order asked, the same id twice included, with the fields that one item's similar ones take."""
+    asked = {"limit": 3, "score_threshold": -1, "group_by": "brand", "filter": {"must_not": [{"key": "n", "match": 5}]}}
+    names = ["i3", "none", "not an id", 7, "i1", "i3"]
+    answers = running.client.post(f"{PATH}/similar/batch", json={"ids": names, **asked}).json()["responses"]
+    query = {**asked, "filter": '{"must_not":[{"key":"n","match":5}]}'}
+    for name, answer in zip(names, answers, strict=True):
+        if name in ("i1", "i3"):
+            alone = running.client.get(f"{PATH}/items/{name}/similar", params=query).json()
+            assert {**answer, "took_ms": 0} == {**alone, "took_ms": 0} and len(alone["results"]) == 2
+            assert name not in ids(alone)
+    assert [answer["type"].rpartition("/")[2] for answer in answers[1:4]] == ["not-found", *["invalid-request"] * 2]
+    assert [answer["errors"][0]["field"] for answer in answers[2:4]] == ["ids.2", "ids.3"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"ids": []}, {"ids": ["i1"] * 101}, {"ids": "i1"}, {}, {"ids": ["i1"], "crop": "0,0,1,1"}, {"ids": None}],
+)
+def test_a_batch_of_ids_that_is_none_is_refused_as_a_whole(running: Server, body: dict[str, Any]) -> None:
+    response = running.client.post(f"{PATH}/similar/batch", json=body)
+    assert (response.status_code, response.json()["type"]) == (422, "/problems/invalid-request")
+
+
+def test_a_hundred_ids_are_answered(running: Server) -> None:
+    names = [f"i{number % COUNT}" for number in range(100)]
+    answers = running.client.post(f"{PATH}/similar/batch", json={"ids": names, "score_threshold": -1}).json()
+    assert [len(each["results"]) for each in answers["responses"]] == [10] * 100
+
+
 def test_embeddings_speak_openais_shape_in_both_encodings(running: Server) -> None:
     text = base64.b64encode(jpeg(3)).decode()
     plain = running.client.post("/v1/embeddings", json={"input": text, "model": "resnet50"}).json()

@@ -33,6 +33,7 @@ REQUESTS: tuple[type[BaseModel], ...] = (
     search.SearchForm,
     queries.Query,
     queries.QueryBatch,
+    queries.SimilarBatch,
     embeddings.EmbeddingRequest,
     problems.ProblemDetails,
 )

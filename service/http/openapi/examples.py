@@ -22,5 +22,6 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "by examples": {"positive": ["shirt-1", "shirt-2"], "negative": ["shirt-3"]},
     },
     "query_batch": {"two": {"queries": [{"image_base64": PNG, "limit": 1}, {"id": "shirt-1", "limit": 3}]}},
+    "similar_batch": {"two": {"ids": ["shirt-1", "shirt-2"], "limit": 3}},
     "create_embeddings": {"one": {"input": [f"data:image/png;base64,{PNG}"], "encoding_format": "float"}},
 }

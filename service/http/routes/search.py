@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
+from index.limits import ID, ID_RULE
 from index.types import Collection
 from service.access.access import Access
 from service.errors import UrlRefused
@@ -15,7 +18,7 @@ from service.http.answers import answered, matches_tag
 from service.http.bodies.reading import query_fields, read_json, read_raw, read_upload
 from service.http.middleware import while_connected
 from service.http.openapi.describe import form_body, json_body, query_string, raw_body, refusals
-from service.http.problems import problem_of
+from service.http.problems import invalid, problem_of
 from service.http.routing import Admitted, Direct, ItemPath, Loaded, Named, addresses, deadline
 from service.http.schemas.problems import ProblemDetails
 from service.http.schemas.queries import (
@@ -28,6 +31,8 @@ from service.http.schemas.queries import (
     QueryByUrl,
     QueryByVector,
     QueryResponses,
+    SimilarBatch,
+    SimilarResponses,
     read_query,
 )
 from service.http.schemas.rules import rules_of
@@ -55,6 +60,7 @@ TAGGED: dict[int | str, dict[str, Any]] = {
 }
 KEPT = {"Cache-Control": "private, no-cache"}  # kept, and asked about each time
 
+Reader = Callable[[], SearchFields]  # one query of a batch; raises what is wrong with it
 Source = domain.ByPicture | domain.ByHandle | domain.ById | domain.ByVector | domain.ByExamples
 
 
@@ -121,6 +127,23 @@ async def similar_items(
 
 
 @router.post(
+    "/similar/batch",
+    operation_id="similar_batch",
+    response_model=SimilarResponses,
+    responses=refusals("not-found", "body", "queue"),
+    openapi_extra=json_body(SimilarBatch),
+)
+async def similar_batch(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
+    """Finds what resembles each of up to 100 stored items; a bad id gives its own problem in its place."""
+    with admission.body() as room:
+        asked = await read_json(request, SimilarBatch.read, room)
+        readers = [item_query(asked, id, place) for place, id in enumerate(asked.ids)]
+        with admission.place():
+            work = all_of_batch(runtime, collection, readers, deadline(runtime), request)
+            return answered(SimilarResponses(responses=await while_connected(request.receive, work)))
+
+
+@router.post(
     "/query",
     operation_id="query",
     response_model=SearchResponse,
@@ -150,22 +173,23 @@ async def query_batch(collection: Named, request: Request, runtime: Loaded, admi
         asked = await read_json(request, QueryBatch.read, room)
         until = deadline(runtime)
         with admission.place():
-            work = all_of_batch(runtime, collection, asked.queries, until, request)
+            readers = [partial(read_query, raw) for raw in asked.queries]
+            work = all_of_batch(runtime, collection, readers, until, request)
             return answered(QueryResponses(responses=await while_connected(request.receive, work)))
 
 
 async def all_of_batch(
-    runtime: Runtime, collection: Collection, queries: list[object], until: float, request: Request
+    runtime: Runtime, collection: Collection, queries: Sequence[Reader], until: float, request: Request
 ) -> list[SearchResponse | ProblemDetails]:
     return [await one_of_batch(runtime, collection, each, until, request) for each in queries]
 
 
 async def one_of_batch(
-    runtime: Runtime, collection: Collection, raw: object, until: float, request: Request
+    runtime: Runtime, collection: Collection, read: Reader, until: float, request: Request
 ) -> SearchResponse | ProblemDetails:
     watch = Stopwatch()
     try:
-        asked = json_query(read_query(raw))
+        asked = json_query(read())
         found = await runtime.search(collection, asked, watch=watch, deadline=until)
         return SearchResponse.of(found, addresses(request), explain=asked.rules.explain)
     except Exception as error:
@@ -194,6 +218,17 @@ def tag(collection: Collection, request: Request) -> str:
         access.step,
     )
     return f'W/"{hashlib.sha256(repr(decides).encode()).hexdigest()[:32]}"'
+
+
+def item_query(asked: SimilarBatch, id: object, place: int) -> Reader:
+    """What is asked about the id at this place of a batch."""
+
+    def read() -> SearchFields:
+        if not isinstance(id, str) or not ID.fullmatch(id):
+            raise invalid(f"ids.{place}", f"must be {ID_RULE}")
+        return QueryById.model_construct(**{**dict(asked), "id": id})
+
+    return read
 
 
 def query_of(asked: SearchFields | SimilarFields, by: Source) -> domain.Query:

@@ -10,7 +10,7 @@ from service.http.schemas.base import Answer, FieldsRefused, Request, blank, ref
 from service.http.schemas.fields import MAX_DIM, Base64, ItemId
 from service.http.schemas.problems import ProblemDetails
 from service.http.schemas.search import CropText, SearchFields, SearchResponse
-from service.search.limits import MAX_BATCH, MAX_EXAMPLES
+from service.search.limits import MAX_BATCH, MAX_EXAMPLES, MAX_SIMILAR
 
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-3.4e38, le=3.4e38)]
 
@@ -97,6 +97,22 @@ class QueryBatch(Request):
         list[Annotated[Any, PlainValidator(lambda value: value, json_schema_input_type=Query)]],
         Field(min_length=1, max_length=MAX_BATCH, description="In the order of the answers"),
     ]
+
+
+class SimilarBatch(SearchFields):
+    """Stored items that are each asked for what resembles them, with the same fields."""
+
+    ids: list[Annotated[Any, PlainValidator(lambda value: value, json_schema_input_type=ItemId)]] = Field(
+        min_length=1, max_length=MAX_SIMILAR, description="In the order of the answers"
+    )
+
+
+class SimilarResponses(Answer):
+    """In the order of the ids; one that is malformed, or that no item has, has its problem in its place."""
+
+    responses: Annotated[list[SearchResponse | ProblemDetails], Field(max_length=MAX_SIMILAR)] = Field(
+        description="One for each id"
+    )
 
 
 class QueryResponses(Answer):
