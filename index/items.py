@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float32]
+Keys = npt.NDArray[np.int64]
 Metadata = Mapping[str, Any]
 
 

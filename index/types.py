@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from index.facets import Found
 from index.filters import Filter
 from index.info import CollectionInfo
-from index.items import Entry, Imported, Item, Metadata, Nearest, Page, SearchResult, Vector, Written
+from index.items import Entry, Imported, Item, Keys, Metadata, Nearest, Page, SearchResult, Vector, Written
 from index.records import Records
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -162,6 +162,23 @@ class Collection(Protocol):
 
     def scan(self, *, limit: int = 100, cursor: str | None = None, filter: Filter | None = None) -> Page:
         """Raises InvalidCursor."""
+        ...
+
+    def scan_vectors(
+        self, *, limit: int = 100, cursor: str | None = None, filter: Filter | None = None
+    ) -> tuple[Page, Vector]:
+        """As `scan`, and the vectors of these items, float32 (n, dim), unit, of the same moment.
+
+        Items whose vector is damaged are left out.
+        """
+        ...
+
+    def keys(self) -> tuple[Keys, list[str]]:
+        """Of every item as of one moment: numbers int64 (n,), increasing, and ids in their order.
+
+        A number is an item's until its vector is replaced or it is deleted, and is never given again: what was
+        computed from vectors is told by it from what has changed.
+        """
         ...
 
     def count(self, filter: Filter | None = None) -> int: ...

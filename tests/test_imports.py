@@ -85,6 +85,7 @@ ROOMS: dict[str, set[str]] = {
     "service.search": {"index", "service.embedding", *LEAVES},
     "service.imports": {"index", "models.errors", "service.embedding", "service.jobs", *LEAVES},
     "service.jobs": {"index.errors", *VALUES, *LEAVES},
+    "service.exports": {"index.errors", "index.filters", *VALUES, *LEAVES},
     "service.runtime": {"index", "models", "service.embedding", "service.jobs", "service.search", *LEAVES},
     "service.sample": {"index", "models", "service.embedding", "service.imports", "service.runtime", *LEAVES},
     "service.http": {
@@ -94,6 +95,7 @@ ROOMS: dict[str, set[str]] = {
         "service.embedding",
         "service.search",
         "service.imports",
+        "service.exports",
         "service.jobs",
         "service.sample",
         "service.runtime",

@@ -36,7 +36,7 @@ from index.errors import (
 )
 from index.facets import Found
 from index.filters import Filter
-from index.items import Item, Nearest, Page, SearchResult, Vector
+from index.items import Item, Keys, Nearest, Page, SearchResult, Vector
 
 T = TypeVar("T")
 _TRIES = 4  # searches beside writes, before one is put between them
@@ -90,13 +90,23 @@ class EmbeddedCollection(Writing):
 
     def scan(self, *, limit: int = 100, cursor: str | None = None, filter: Filter | None = None) -> Page:
         """As `Collection.scan`; one page costs its own length, with a rare filter that of the ids passed over."""
+        return self._scanned(limit, cursor, filter, vectors=False)[0]
+
+    def scan_vectors(
+        self, *, limit: int = 100, cursor: str | None = None, filter: Filter | None = None
+    ) -> tuple[Page, Vector]:
+        """As `Collection.scan_vectors`."""
+        return self._scanned(limit, cursor, filter, vectors=True)
+
+    def _scanned(self, limit: int, cursor: str | None, filter: Filter | None, *, vectors: bool) -> tuple[Page, Vector]:
         bound = self._bound
+        head = bound.head
         passing = None if filter is None or filter.empty else bound.fields.matching(filter).keys
         after = "" if cursor is None else decode_cursor(cursor, check_id)
-        with self._store.readers.connection() as connection, connection:  # one moment for both statements
+        with self._store.readers.connection() as connection, connection:  # one moment for all statements
             keys: list[int] = []
             ids: list[str] = []
-            ordered = items.in_id_order(connection, bound.head.id, after)
+            ordered = items.in_id_order(connection, head.id, after)
             for id, key in ordered:
                 if passing is None or key in passing:
                     keys.append(key)
@@ -104,11 +114,24 @@ class EmbeddedCollection(Writing):
                     if len(keys) > limit:
                         break
             ordered.close()
-            rows, shown = _page(connection, bound.head.id, keys[:limit])
+            rows, shown = _page(connection, head.id, keys[:limit])
+            stored = items.vectors_by_key(connection, head.id, shown) if vectors else {}
         names = dict(zip(keys, ids, strict=True))
-        bound.leave_out(key for key, row in rows.items() if isinstance(row, Broken))
-        page = [row.item for row in (rows.get(key) for key in shown) if isinstance(row, Row)]
-        return Page(page, encode_cursor(names[shown[-1]]) if len(keys) > len(shown) > 0 else None)
+        broken = [key for key, row in rows.items() if isinstance(row, Broken)]
+        if vectors:
+            broken += [key for key in shown if key in rows and not sound(*stored.get(key, (0, None)), head.dim)]
+        bound.leave_out(broken)
+        kept = [(key, row.item) for key in shown if isinstance(row := rows.get(key), Row) and key not in broken]
+        blob = b"".join(data for data in (stored[key][1] for key, _ in kept) if data is not None) if vectors else b""
+        found = np.frombuffer(blob, stored_type(head.dim)).reshape(-1, head.dim)
+        page = Page([item for _, item in kept], encode_cursor(names[shown[-1]]) if len(keys) > len(shown) > 0 else None)
+        return page, unit(found, head.dim)
+
+    def keys(self) -> tuple[Keys, list[str]]:
+        """As `Collection.keys`; from an index alone."""
+        with self._store.readers.connection() as connection:
+            found = sorted((key, id) for id, key in items.in_id_order(connection, self._bound.head.id, ""))
+        return np.array([key for key, _ in found], np.int64), [id for _, id in found]
 
     def count(self, filter: Filter | None = None) -> int:
         """Items, or those that pass."""

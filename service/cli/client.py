@@ -6,7 +6,7 @@ So a command prints the same either way. Only work that HTTP would slow down (a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,26 @@ async def ask_owner(settings: Settings, locked: DirectoryLocked, path: str, body
     note = await _reachable(settings, locked)
     async with _client(note.url, token=note.token, timeout=None) as http:
         return await Api(http).call("POST", path, json=dict(body))
+
+
+async def download(
+    settings: Settings, locked: DirectoryLocked, path: str, query: Mapping[str, str], write: Callable[[bytes], Any]
+) -> None:
+    """A GET of the server that owns the directory; hands its body to `write` as it comes, however long it takes.
+
+    Raises OwnerError, RequestFailed, ServerLost.
+    """
+    note = await _reachable(settings, locked)
+    async with _client(note.url, token=note.token, timeout=None) as http:
+        try:
+            async with http.stream("GET", path, params=query) as response:
+                if not response.is_success:
+                    await response.aread()
+                    _answer(response)
+                async for piece in response.aiter_bytes():
+                    write(piece)
+        except httpx.TransportError as error:
+            raise ServerLost(f"the server at {note.url} broke off ({type(error).__name__}); its log says why") from None
 
 
 async def _reachable(settings: Settings, locked: DirectoryLocked) -> Note:

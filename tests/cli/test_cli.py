@@ -26,7 +26,7 @@ from service.owner import NOTE, write_note
 from tests.conftest import StartServer
 from tests.harness.serving import clean_environment, command
 
-COMMANDS = [["serve"], ["import"], ["search"], ["model", "build"], ["model", "list"], ["model", "verify"]]
+COMMANDS = [["serve"], ["import"], ["search"], ["export"], ["model", "build"], ["model", "list"], ["model", "verify"]]
 
 
 def picture(path: Path, seed: int) -> Path:

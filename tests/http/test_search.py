@@ -277,7 +277,12 @@ def test_a_batch_answers_in_order_and_a_bad_query_spoils_no_other(running: Serve
 
 def test_similar_items_of_many_are_those_of_each_and_a_bad_id_spoils_no_other(running: Server) -> None:
     """In the order asked, the same id twice included, with the fields that one item's similar ones take."""
-    asked = {"limit": 3, "score_threshold": -1, "group_by": "brand", "filter": {"must_not": [{"key": "n", "match": 5}]}}
+    asked: dict[str, Any] = {
+        "limit": 3,
+        "score_threshold": -1,
+        "group_by": "brand",
+        "filter": {"must_not": [{"key": "n", "match": 5}]},
+    }
     names = ["i3", "none", "not an id", 7, "i1", "i3"]
     answers = running.client.post(f"{PATH}/similar/batch", json={"ids": names, **asked}).json()["responses"]
     query = {**asked, "filter": '{"must_not":[{"key":"n","match":5}]}'}

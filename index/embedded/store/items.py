@@ -6,7 +6,7 @@ Keys of one collection are 1, 2, 3 … in the order of commit and are never used
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import apsw
@@ -150,6 +150,22 @@ def vectors_after(
     return [(vid & KEY_MASK, crc, data, id.decode(errors="replace")) for vid, crc, data, id in found]
 
 
+def vectors_by_key(
+    connection: apsw.Connection, collection: int, keys: Sequence[int]
+) -> dict[int, tuple[int, bytes | None]]:
+    """(crc, bytes) as stored, of those keys that have a vector that can be read, by key."""
+    try:
+        found: list[Any] = list(_among(connection, "vid, crc, data", collection, keys, table="vectors"))
+    except UNREADABLE:
+        if len(keys) == 1:
+            return {}
+        found_each: dict[int, tuple[int, bytes | None]] = {}
+        for key in keys:
+            found_each |= vectors_by_key(connection, collection, [key])
+        return found_each
+    return {vid & KEY_MASK: (crc, data) for vid, crc, data in found}
+
+
 def rows_after(connection: apsw.Connection, collection: int, after: int, limit: int) -> list[Row | Broken]:
     """Up to `limit` rows with greater keys, in the order of keys."""
     sql = f"SELECT {COLUMNS} FROM items WHERE vid > ? AND vid <= ? ORDER BY vid LIMIT ?"
@@ -197,11 +213,13 @@ def thumbnails_after(connection: apsw.Connection, collection: int, after: int, l
     return [(vid & KEY_MASK, data) for vid, data in connection.execute(sql, (*span, limit))]
 
 
-def _among(connection: apsw.Connection, columns: str, collection: int, keys: Iterable[int]) -> Iterator[Any]:
+def _among(
+    connection: apsw.Connection, columns: str, collection: int, keys: Iterable[int], *, table: str = "items"
+) -> Iterator[Any]:
     # One statement for many keys: each statement is a read transaction of its own and costs as much as several rows.
     base = collection << KEY_BITS
     vids = [base | key for key in keys]
     for start in range(0, len(vids), _CHUNK):
         part = vids[start : start + _CHUNK]
         marks = "?" if len(part) == 1 else "?, " * (len(part) - 1) + "?"
-        yield from connection.execute(f"SELECT {columns} FROM items WHERE vid IN ({marks})", part)
+        yield from connection.execute(f"SELECT {columns} FROM {table} WHERE vid IN ({marks})", part)

@@ -226,7 +226,8 @@ def item_query(asked: SimilarBatch, id: object, place: int) -> Reader:
     def read() -> SearchFields:
         if not isinstance(id, str) or not ID.fullmatch(id):
             raise invalid(f"ids.{place}", f"must be {ID_RULE}")
-        return QueryById.model_construct(**{**dict(asked), "id": id})
+        fields = {name: value for name, value in asked if name != "ids"}
+        return QueryById.model_construct(**fields, id=id)
 
     return read
 

@@ -8,6 +8,7 @@ from pydantic import Field, RootModel
 
 from index import items
 from index.limits import MAX_METADATA
+from service.exports.export import Format
 from service.http.schemas.base import Answer, FieldsRefused, Request, Texts, refuse_unknown
 from service.http.schemas.fields import (
     MAX_DELETED,
@@ -104,6 +105,16 @@ class ListFields(PageFields):
 
     blanks: ClassVar[frozenset[str]] = PageFields.blanks | {"filter"}
 
+    filter: FilterText | None = None
+
+
+class ExportFields(Texts):
+    """What is exported, and as what."""
+
+    blanks: ClassVar[frozenset[str]] = frozenset({"filter", "vectors", "format"})
+
+    format: Format = Field("jsonl", description="The kind of file; left out: jsonl")
+    vectors: bool = Field(True, description="With the vectors, without which only a zip imports again; left out: true")
     filter: FilterText | None = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.imports.sources import archive, folder, table
+from service.imports.sources import archive, folder, table, vector_table
 from service.imports.sources.source import Pictures, SourceError
 from service.text import readable
 
@@ -16,7 +16,7 @@ SUFFIXES = (*archive.SUFFIXES, *table.SUFFIXES, *VECTORS)
 
 def holds_vectors(path: Path) -> bool:
     """Whether a file brings ready vectors (`vectors.open_vectors`) instead of pictures."""
-    return path.suffix.lower() in VECTORS and not path.is_dir()
+    return not path.is_dir() and (path.suffix.lower() in VECTORS or vector_table.is_vector_table(path))
 
 
 def open_pictures(path: Path, *, prefix: str = "", leave_out: Sequence[Path] = (), uploaded: bool = False) -> Pictures:

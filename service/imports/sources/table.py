@@ -12,7 +12,7 @@ import binascii
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ class Table:
     close: Callable[[], None]
 
     def sources(self) -> Iterator[Source]:
-        for line, row in _rows(self.name, self.open):
+        for line, row in rows(self.name, self.open):
             where = f"{self.name} line {line}"
             source = refused(row, where) if isinstance(row, Fault) else self._source(row, where)
             yield replace(source, row=line)
@@ -96,7 +96,7 @@ def open_table(
     close: Callable[[], None] = lambda: None,
 ) -> Table:
     """Reads a table once through, to know that it is one and how many rows it has. Raises SourceError."""
-    count = sum(1 for _ in _rows(name, open))
+    count = sum(1 for _ in rows(name, open))
     return Table(name, open, resolve, prefix, count, bad or [], ignored, skipped, close)
 
 
@@ -162,13 +162,15 @@ def _refused(fault: Fault, max_bytes: int) -> bytes:
     raise Unreadable(fault.reason, fault.slug)
 
 
-def _rows(name: str, open: Callable[[], IO[bytes]]) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
-    """Line and content of every row. Raises SourceError."""
+def rows(
+    name: str, open: Callable[[], IO[bytes]], needed: Sequence[str] = ("id", "image")
+) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+    """Line and content of every row. needed: columns of a .csv. Raises SourceError."""
     try:
         with open() as file:
             encoding = encoding_of(file.read(4))
         with open() as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
-            yield from _json_rows(text) if name.lower().endswith(".jsonl") else _csv_rows(name, text)
+            yield from _json_rows(text) if name.lower().endswith(".jsonl") else _csv_rows(name, text, needed)
     except UnicodeError:
         raise SourceError(f"{name} is no text in UTF-8, or in UTF-16 with its mark: save it as UTF-8") from None
     except csv.Error as error:
@@ -191,16 +193,16 @@ def _json_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | F
         yield line, value if isinstance(value, dict) else Fault("must be a JSON object")
 
 
-def _csv_rows(name: str, text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+def _csv_rows(name: str, text: io.TextIOWrapper, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     csv.field_size_limit(LONGEST_FIELD)
     first = text.readline(2**16)
     text.seek(0)
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(text, delimiter=delimiter, strict=False)
     header = [title.strip() for title in next(reader, [])]
-    for needed in ("id", "image"):
-        if needed not in header:
-            raise NotPictures(f"{name} has no column `{needed}` (it has {', '.join(header[:8])[:200] or 'none'})")
+    for column in needed:
+        if column not in header:
+            raise NotPictures(f"{name} has no column `{column}` (it has {', '.join(header[:8])[:200] or 'none'})")
     if len(set(header)) < len(header):
         raise SourceError(f"{name} has two columns of one name: {', '.join(header)[:200]}")
     before = reader.line_num

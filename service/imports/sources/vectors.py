@@ -1,6 +1,7 @@
 """A file of ready vectors as a source: read in blocks, never whole; every row has an id, and a bad row costs itself.
 
-`.npy`: float16, 32 or 64 (n, dim), with ids and metadata in a text file beside it. `.parquet`: see `parquet`.
+`.npy`: float16, 32 or 64 (n, dim), with ids and metadata in a text file beside it. `.parquet`: see `parquet`; `.csv`
+and `.jsonl`: see `vector_table`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.imports.sources.rows import Block, Fault, Row, Sieve, VectorFileError, described
+from service.imports.sources.table import SUFFIXES as TABLES
+from service.imports.sources.vector_table import open_vector_table
 from service.strict_json import JsonRefused, loads
 from service.text import encoding_of, readable
 
@@ -40,15 +43,17 @@ def open_vectors(file: Path, ids: Path | None = None) -> VectorFile:
     try:
         if kind == ".npy":
             return _open_npy(file, ids)
+        if kind in TABLES and ids is None:
+            return VectorFile(*open_vector_table(file, BLOCK))
         if kind == ".parquet" and ids is None:
             from service.imports.sources import parquet
 
             return VectorFile(*parquet.open_parquet(file, BLOCK))
     except OSError as error:
         raise VectorFileError(f"{error.filename or file}: {error.strerror or error}") from None
-    if kind == ".parquet":
+    if kind in (".parquet", *TABLES):
         raise VectorFileError(f"{file} has its ids in the column `id`: leave --ids out")
-    raise VectorFileError(f"{file} is neither .npy nor .parquet")
+    raise VectorFileError(f"{file} is neither .npy nor .parquet, nor a .csv or .jsonl")
 
 
 def _open_npy(file: Path, ids: Path | None) -> VectorFile:
