@@ -98,3 +98,16 @@ def test_critical_readers_of_the_document_find_nothing(clients: Path, command: t
     quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
     binary = TOOLS / "npm" / "node_modules" / ".bin" / command[0]
     run(binary, *command[1:], ROOT / "openapi.json", cwd=clients, env=quiet)
+
+
+def test_the_document_is_easy_to_read_for_generators(clients: Path) -> None:
+    """Redocly's own score, of a hundred."""
+    binary = TOOLS / "npm" / "node_modules" / ".bin" / "redocly"
+    told = subprocess.run(
+        [binary, "score", "--format", "json", ROOT / "openapi.json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"},
+    ).stdout
+    assert json.loads(told[told.index("{") :])["agentReadiness"] >= 85

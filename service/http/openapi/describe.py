@@ -5,6 +5,7 @@ What a route cannot say by its answer's type it says with the helpers here; `des
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,6 +101,7 @@ def describe(app: FastAPI, *, root: str = "") -> Schema:
         components.pop(generated, None)
     for schema in components.values():
         _tidy(schema)
+    _nullable(document)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _finish(path, method, operation)
@@ -230,6 +232,31 @@ def _names(path: str) -> Iterator[str]:
     for part in path.split("/"):
         if part.startswith("{"):
             yield part.strip("{}")
+
+
+def _nullable(document: Schema) -> None:
+    """An object that is null wherever it may be missing says so itself: readers take a union with null for a riddle."""
+    text = json.dumps(document)
+    nulls: dict[str, list[Schema]] = {}
+
+    def gather(node: Any) -> None:
+        if isinstance(node, dict):
+            kinds = node.get("anyOf", ())
+            if len(kinds) == 2 and kinds[1] == {"type": "null"} and "$ref" in kinds[0]:
+                nulls.setdefault(kinds[0]["$ref"], []).append(node)
+            for each in node.values():
+                gather(each)
+        elif isinstance(node, list):
+            for each in node:
+                gather(each)
+
+    gather(document)
+    for reference, nodes in nulls.items():
+        if text.count(json.dumps(reference)) == len(nodes):
+            document["components"]["schemas"][reference.rpartition("/")[2]]["type"] = ["object", "null"]
+            for node in nodes:
+                del node["anyOf"]
+                node["$ref"] = reference
 
 
 def _tidy(schema: Any) -> None:

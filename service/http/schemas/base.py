@@ -86,10 +86,9 @@ class Blanks(Request):
 
     @classmethod
     def optional(cls, name: str, field: Schema) -> None:
+        # Of an object the null is taken and not shown: generators make a union of it that nobody wants to fill in.
         if "type" in field:
             field["type"] = [field["type"], "null"]
-        elif "$ref" in field:
-            field["anyOf"] = [{"$ref": field.pop("$ref")}, {"type": "null"}]
 
 
 class Texts(Request):
@@ -115,6 +114,8 @@ class Texts(Request):
             # An empty text is shown as the example: Swagger UI fills a form with examples, or with the word "string".
             field["examples"] = [""]
             field.pop("minLength", None)
+            if "const" in field:
+                field |= {"pattern": f"^{field.pop('const')}$", "maxLength": 32}
             if "pattern" in field:
                 field["pattern"] = f"^(?:null)?$|{field['pattern']}"
 

@@ -50,7 +50,9 @@ from service.search.limits import DEFAULT_RESULTS, MAX_OFFSET, MAX_RESULTS
 from service.search.rules import Rank
 
 Crop = tuple[float, float, float, float]
-Collapse = Annotated[Literal["duplicates"], Field(description="Hide near-duplicates of a better result")]
+Collapse = Annotated[
+    Literal["duplicates"], Field(description="Hide near-duplicates of a better result", examples=["duplicates"])
+]
 
 _SHARE = r"(?:[01](?:\.[0-9]{0,20})?|\.[0-9]{1,20}|[0-9](?:\.[0-9]{1,20})?[eE]-[0-9]{1,3})"
 CROP_PATTERN = rf"^ ?{_SHARE}(?: ?, ?{_SHARE}){{3}} ?$"
