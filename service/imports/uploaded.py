@@ -12,7 +12,7 @@ from service.imports.sources.source import SourceError
 
 # Bytes that `stored_name` looks at.
 HEAD = 512
-LONGEST = 100  # characters
+LONGEST = 60  # characters, of four bytes each at most: a name of a file may have 255
 _FOREIGN = re.compile(r"[^\w.() +@-]")
 _MAGIC = (
     (b"PK\x03\x04", ".zip"),
@@ -30,7 +30,7 @@ def stored_name(sent: str, head: bytes) -> str:
 
     Raises SourceError for a kind that is not imported.
     """
-    plain = _FOREIGN.sub("_", re.split(r"[/\\]", sent)[-1]).strip(" .")
+    plain = _FOREIGN.sub("_", re.split(r"[/\\]", sent)[-1]).strip()
     suffix = next((each for each in sorted(SUFFIXES, key=len, reverse=True) if plain.lower().endswith(each)), "")
     stem = plain[: len(plain) - len(suffix)] if suffix else plain
     suffix = suffix or _kind(head)
