@@ -28,9 +28,17 @@ from service.runtime import Runtime
 
 router = APIRouter(prefix="/v1/collections/{c}/imports", tags=["imports"], route_class=Direct)
 
+# From what was sent to what can be asked about it.
+FOLLOWING = {
+    name: {
+        "operationId": name,
+        "parameters": {"c": "$request.path.c", "job": "$response.body#/id"},
+    }
+    for name in ("get_import", "get_import_errors", "import_events", "cancel_import", "get_job_result")
+}
 FIELDS = ("mode", "dry_run", "max_remove_share")
 ACCEPTED: dict[int | str, dict[str, Any]] = {
-    202: {"model": schemas.Job, "description": "The job that imports it", "headers": LOCATION}
+    202: {"model": schemas.Job, "description": "The job that imports it", "headers": LOCATION, "links": FOLLOWING}
 }
 LINES: dict[int | str, dict[str, Any]] = {
     200: {
