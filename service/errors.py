@@ -11,7 +11,9 @@ ServiceError
 ├── Forbidden                   a key that opens other things
 ├── RateLimited                 a key that asks too often; `retry_after` says when to come back
 ├── QueryExpired                a picture that was searched with is not kept any more
-└── UrlRefused                  a picture's address may not be fetched
+├── UrlRefused                  a picture's address may not be fetched
+└── UrlFailed                   it may, and what is there could not be had
+    └── UrlTooLarge             more bytes than a picture may have
 
 What a way in makes of them is its own affair: `service.http.problems` has the table for HTTP.
 """
@@ -95,6 +97,14 @@ class QueryExpired(ServiceError):
 
 class UrlRefused(ServiceError):
     """Fetching pictures by their address is switched off, or not allowed for this address."""
+
+
+class UrlFailed(ServiceError):
+    """A picture could not be fetched from its address."""
+
+
+class UrlTooLarge(UrlFailed):
+    """What is at the address has more bytes than a picture may have."""
 
 
 def again(error: E) -> E:

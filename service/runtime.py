@@ -15,6 +15,8 @@ from service.embedding.decoder import DecoderPool
 from service.embedding.loaded import LoadedModel, Networks, on_cpu
 from service.embedding.pipeline import Embedded, Pipeline
 from service.errors import NotReady
+from service.fetching.fetcher import Fetcher
+from service.fetching.urls import FetchHosts
 from service.jobs.runner import Jobs
 from service.metrics import CollectionGauges, Metrics, Stopwatch
 from service.search.answer import Answer
@@ -47,6 +49,7 @@ class Runtime:
             self.metrics,
         )
         self.jobs = Jobs(catalogue.records, settings.data_dir, self.threads, self.metrics, at_once=settings.jobs)
+        self.fetcher = Fetcher(enabled=settings.fetch_urls, hosts=FetchHosts.of(settings.fetch_hosts))
         self._search = Search(self.pipeline, self.threads, self.metrics)
         self._collections = CollectionGauges(self.metrics)
         self._scraping = threading.Lock()
@@ -141,6 +144,7 @@ class Runtime:
         """
         self.draining = True
         await self.jobs.close()
+        await self.fetcher.close()
         await self.pipeline.close()
         await self.threads.close()
         await asyncio.to_thread(self.catalogue.close)

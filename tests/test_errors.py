@@ -18,6 +18,7 @@ KINDS: list[tuple[errors.ServiceError, int, str, str | None]] = [
     (errors.DeadlinePassed(), 503, "overloaded", "1"),
     (errors.InvalidRequest("crop", "not a part of the picture"), 422, "invalid-request", None),
     (errors.UrlRefused("switched off"), 422, "url-refused", None),
+    (errors.UrlTooLarge("larger than 20 MiB"), 502, "url-failed", None),
 ]
 
 

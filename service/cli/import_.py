@@ -99,6 +99,8 @@ async def _run(settings: Settings, plan: Pictures, collection: str, meter: Meter
     import asyncio
 
     from service.cli.client import open_service
+    from service.fetching.fetcher import Fetcher
+    from service.fetching.urls import FetchHosts
     from service.imports import engine, roots
 
     async with open_service(settings) as service:
@@ -111,11 +113,14 @@ async def _run(settings: Settings, plan: Pictures, collection: str, meter: Meter
         loop = asyncio.get_running_loop()
         # The first Ctrl-C lets pictures under way finish; the second one does not wait.
         loop.add_signal_handler(signal.SIGINT, _stop_once, loop, stop)
+        hosts = FetchHosts.of(settings.fetch_hosts)
+        fetcher = service.runtime.fetcher if service.runtime else Fetcher(enabled=settings.fetch_urls, hosts=hosts)
         try:
             return await engine.run(
-                plan.sources(), target, total=plan.count, bad=plan.bad, on_progress=meter, stop=stop
+                plan.sources(), target, total=plan.count, bad=plan.bad, on_progress=meter, stop=stop, fetcher=fetcher
             )
         finally:
+            await fetcher.close()
             loop.remove_signal_handler(signal.SIGINT)
 
 

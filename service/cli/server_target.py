@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
 import orjson
 
 from service.cli.client import Api, RequestFailed
+from service.fetching.fetcher import Validators
 from service.imports.rule import Stored
-from service.imports.target import PictureRefused
+from service.imports.target import ItemGone, PictureRefused
 
 # Problems that a picture is to blame for; any other ends the import.
 PICTURE_PROBLEMS = frozenset(
@@ -57,8 +59,20 @@ class ServerTarget:
     async def describe(
         self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any], *, keep: bool = True
     ) -> None:
+        if not data:
+            raise ItemGone(id)  # it was not fetched, and goes along
         # The server embeds nothing where the picture is the same, and knows best whether it still is.
         await self.put(id, data, sha256, metadata)
+
+    async def versions(self, urls: Sequence[str]) -> Mapping[str, Validators]:
+        asked = {"collection": self._collection, "urls": list(urls)}
+        found = await self._api.call("POST", "/admin/versions", json=asked)
+        return {url: Validators(**said) for url, said in found["versions"].items()}
+
+    async def remember(self, url: str, said: Validators) -> None:
+        await self._api.call(
+            "POST", "/admin/remember", json={"collection": self._collection, "url": url, "said": asdict(said)}
+        )
 
     async def finish(self) -> None:
         return None

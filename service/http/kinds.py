@@ -17,7 +17,12 @@ def register(runtime: Runtime) -> None:
         await runtime.write(give_way, runtime.catalogue, collection, runtime.model.record)
 
     work = ImportWork(
-        runtime.catalogue, runtime.pipeline, runtime.threads, runtime.settings.max_upload_bytes, before=give_way_in
+        runtime.catalogue,
+        runtime.pipeline,
+        runtime.threads,
+        runtime.settings.max_upload_bytes,
+        before=give_way_in,
+        fetcher=runtime.fetcher,
     )
     runtime.jobs.register(job.KIND, work, explained)
 

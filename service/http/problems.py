@@ -95,6 +95,7 @@ SLUGS: dict[type[Exception], str] = {
     errors.Forbidden: "forbidden",
     errors.RateLimited: "rate-limited",
     errors.UrlRefused: "url-refused",
+    errors.UrlFailed: "url-failed",
 }
 
 

@@ -18,8 +18,10 @@ from index.types import Collection
 from models.errors import EmbeddingInvalid, ImageError, ImageTooLarge, UnsupportedImage
 from service.embedding.loaded import LoadedModel
 from service.embedding.pipeline import Pipeline
+from service.fetching.fetcher import Validators
 from service.imports.rule import Stored, stored_of
 from service.imports.target import ItemGone, PictureRefused
+from service.imports.versions import remember, versions
 from service.threads import Threads
 
 # One transaction for so many pictures, so many bytes, or so many seconds of work, whichever comes first.
@@ -77,6 +79,12 @@ class CatalogueTarget:
             await self._threads.write(write, id, metadata, sha256=sha256, keep=keep)
         except ItemNotFound as error:
             raise ItemGone(str(error)) from None
+
+    async def versions(self, urls: Sequence[str]) -> Mapping[str, Validators]:
+        return await self._threads.read(versions, self._collection, urls)
+
+    async def remember(self, url: str, said: Validators) -> None:
+        await self._threads.write(remember, self._collection, {url: said})
 
     async def finish(self) -> None:
         async with self._writing:  # a batch that another lane has begun to write counts as put so far

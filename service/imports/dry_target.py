@@ -8,6 +8,7 @@ from typing import Any
 from models.errors import ImageError
 from service.embedding.loaded import LoadedModel
 from service.embedding.pipeline import Pipeline
+from service.fetching.fetcher import Validators
 from service.imports.catalogue_target import CatalogueTarget, slug_of
 from service.imports.rule import Stored
 from service.imports.target import PictureRefused
@@ -38,6 +39,12 @@ class DryTarget:
     async def describe(
         self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any], *, keep: bool = True
     ) -> None:
+        return None
+
+    async def versions(self, urls: Sequence[str]) -> Mapping[str, Validators]:
+        return await self._real.versions(urls)
+
+    async def remember(self, url: str, said: Validators) -> None:
         return None
 
     async def finish(self) -> None:

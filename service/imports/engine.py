@@ -12,8 +12,10 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from service.fetching.fetcher import Fetcher
 from service.imports.claims import Claims, taken
-from service.imports.reader import Read, Reader
+from service.imports.read import Read
+from service.imports.reader import Reader
 from service.imports.roots import KEY as ROOT
 from service.imports.rule import Action, upsert
 from service.imports.sources.source import Bad, Source
@@ -32,20 +34,21 @@ async def run(
     stop: asyncio.Event | None = None,
     merge: bool = True,
     since: float = float("inf"),
+    fetcher: Fetcher | None = None,
 ) -> Tally:
     """Imports `sources`, which are read once, some ahead.
 
     total: how many there are. bad: files already known to fail, reported with the rest. on_progress: called after every
     picture; on_bad: with every one that fails, instead of keeping it in the tally. Setting `stop` ends it early:
     pictures under way finish, the tally says `interrupted`. merge: metadata that only the stored item has stays. since:
-    UTC seconds of an earlier run that was cut off; what it wrote counts as written, and not as unchanged. Raises what
-    `target` raises.
+    UTC seconds of an earlier run that was cut off; what it wrote counts as written, and not as unchanged. fetcher:
+    for pictures that are named by address; None: they are refused. Raises what `target` raises.
     """
     began = time.monotonic()
     tally = Tally(total + len(bad))
-    reader = Reader(sources, target)
+    reader = Reader(sources, target, fetcher)
     claims = Claims()
-    write = partial(_one, target=target, tally=tally, merge=merge, since=since)
+    write = partial(_one, reader=reader, target=target, tally=tally, merge=merge, since=since)
 
     def failed(row: Bad) -> None:
         tally.failed += 1
@@ -61,6 +64,8 @@ async def run(
                     raise PictureRefused(read.trouble, read.slug)
                 async with claims.claim(read.id, read.source.name):
                     await write(read)
+                    if read.said is not None:
+                        await target.remember(read.source.url, read.said)
             except PictureRefused as error:
                 failed(Bad(read.source.name, str(error), error.slug, read.id, read.source.row))
             tally.seconds = time.monotonic() - began
@@ -77,7 +82,7 @@ async def run(
     return tally
 
 
-async def _one(read: Read, target: Target, tally: Tally, *, merge: bool, since: float) -> None:
+async def _one(read: Read, reader: Reader, target: Target, tally: Tally, *, merge: bool, since: float) -> None:
     id, source, stored = read.id, read.source, read.stored
     holder = stored.metadata.get("path") if stored is not None else None
     if isinstance(holder, str) and holder != source.name and holder in source.rivals:
@@ -96,6 +101,8 @@ async def _one(read: Read, target: Target, tally: Tally, *, merge: bool, since: 
         try:
             await target.describe(id, read.data, read.sha256, write.metadata, keep=merge)
         except ItemGone:
+            if not read.data and (read := await reader.again(read)).trouble is not None:
+                raise PictureRefused(read.trouble, read.slug) from None
             stored, write = None, upsert(None, read.sha256, metadata)
     if write.action is Action.EMBED:
         root = {ROOT: source.root} if source.root else {}

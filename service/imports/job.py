@@ -19,6 +19,7 @@ import numpy as np
 from index.items import Imported
 from index.types import Catalogue, Collection
 from service.embedding.pipeline import Pipeline
+from service.fetching.fetcher import Fetcher
 from service.imports import engine, sync
 from service.imports.catalogue_target import CatalogueTarget, known
 from service.imports.dry_target import DryTarget
@@ -74,6 +75,7 @@ class ImportWork:
     threads: Threads
     max_bytes: int
     before: Callable[[str], Awaitable[None]]
+    fetcher: Fetcher | None = None
 
     async def __call__(self, task: Task) -> Mapping[str, Any]:
         """Raises JobFailed, Stopped, SourceError, VectorFileError, StorageFull, CollectionNotFound."""
@@ -132,6 +134,7 @@ class _Run:
             stop=self._task.stop,
             merge=wish.mode == "add",
             since=self._began,
+            fetcher=work.fetcher,
         )
         if tally.interrupted:
             raise Stopped

@@ -25,7 +25,8 @@ class RootConflict(Exception):
 async def check(sources: Iterable[Source], target: Target) -> None:
     """Raises RootConflict where most pictures that another root brought under these ids are different ones.
 
-    Reads only the pictures that meet such an item. An item without a root counts as brought by the same.
+    Reads only the pictures that meet such an item, and fetches none. An item without a root counts as brought by the
+    same.
     """
     same, different, example = 0, 0, ""
     rest = iter(sources)
@@ -33,7 +34,9 @@ async def check(sources: Iterable[Source], target: Target) -> None:
         stored = await target.known([source.id for source in chunk])
         for source in chunk:
             known = stored.get(source.id)
-            if known is None or known.sha256 is None or known.metadata.get(KEY, source.root) == source.root:
+            if source.url or known is None or known.sha256 is None:
+                continue
+            if known.metadata.get(KEY, source.root) == source.root:
                 continue
             try:
                 data = await asyncio.to_thread(source.read, target.max_bytes)

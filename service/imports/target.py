@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from service.fetching.fetcher import Validators
 from service.imports.rule import Stored
 
 
@@ -50,8 +51,17 @@ class Target(Protocol):
     ) -> None:
         """Replaces the metadata of an item that has this picture. Raises ItemGone where it has not, or not any more.
 
-        keep: what was added to the item since it was looked at stays.
+        data: none where it was not fetched, being the stored picture. keep: what was added to the item since it was
+        looked at stays.
         """
+        ...
+
+    async def versions(self, urls: Sequence[str]) -> Mapping[str, Validators]:
+        """What servers said of the pictures at these addresses; those that nothing is known of are left out."""
+        ...
+
+    async def remember(self, url: str, said: Validators) -> None:
+        """Keeps what a server said of a picture, until it says something else."""
         ...
 
     async def finish(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from service.fetching.fetcher import Validators
 from service.imports.engine import run
 from service.imports.rule import Stored
 from service.imports.sources.folder import Plan, plan
@@ -29,6 +30,7 @@ class Memory:
         self.asked: list[list[str]] = []
         self.searched: list[list[str]] = []
         self.room = room
+        self.said: dict[str, Validators] = {}
         self.dates: dict[str, tuple[float, float]] = {}
 
     async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
@@ -57,9 +59,15 @@ class Memory:
     async def describe(
         self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any], *, keep: bool = True
     ) -> None:
-        if id not in self.items or self.items[id][0] != data:
+        if id not in self.items or hashlib.sha256(self.items[id][0]).hexdigest() != sha256:
             raise ItemGone(id)
-        self.items[id] = (data, dict(metadata))
+        self.items[id] = (self.items[id][0], dict(metadata))
+
+    async def versions(self, urls: Sequence[str]) -> Mapping[str, Validators]:
+        return {url: self.said[url] for url in urls if url in self.said}
+
+    async def remember(self, url: str, said: Validators) -> None:
+        self.said[url] = said
 
     async def finish(self) -> None:
         self.finished += 1

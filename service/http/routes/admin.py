@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from models.errors import ArtefactError
 from service import upkeep
 from service.access import manage
 from service.access.audit import Audit
+from service.fetching.fetcher import Validators
 from service.http.bodies.body import incoming, media_type, to_file
 from service.http.bodies.reading import read_json
 from service.http.problems import Problem, problem_of
@@ -25,6 +27,7 @@ from service.imports.sources.rows import VectorFileError
 from service.imports.upgrade import UpgradeRefused, Wish
 from service.imports.upgrade import asked as carry_out
 from service.imports.vector_import import import_vectors
+from service.imports.versions import remember, versions
 from service.owner import path_of, path_text
 from service.runtime import Runtime
 from service.sample.presence import give_way
@@ -66,6 +69,23 @@ class KnownRequest(Strict):
 class UnderRequest(Strict):
     collection: str
     paths: list[str]
+
+
+class VersionsRequest(Strict):
+    collection: str
+    urls: list[str]
+
+
+class Said(Strict):
+    sha256: str
+    etag: str
+    modified: str
+
+
+class RememberRequest(Strict):
+    collection: str
+    url: str
+    said: Said
 
 
 class GiveWayRequest(Strict):
@@ -199,6 +219,25 @@ async def items_under(request: Request, runtime: Loaded) -> Response:
 def _stored(found: Mapping[str, Stored]) -> Response:
     items = {id: {"sha256": stored.sha256, "metadata": stored.metadata} for id, stored in found.items()}
     return _json({"items": items})
+
+
+@router.post("/versions")
+async def versions_of(request: Request, runtime: Loaded) -> Response:
+    """What servers said of the pictures at some addresses."""
+    holder(request)
+    asked = await read_json(request, VersionsRequest.read)
+    found = await runtime.read(versions, runtime.collection(asked.collection), asked.urls)
+    return _json({"versions": {url: asdict(said) for url, said in found.items()}})
+
+
+@router.post("/remember")
+async def remember_version(request: Request, runtime: Loaded) -> Response:
+    """Keeps what a server said of a picture."""
+    holder(request)
+    asked = await read_json(request, RememberRequest.read)
+    said = {asked.url: Validators(**asked.said.model_dump())}
+    await runtime.write(remember, runtime.collection(asked.collection), said)
+    return _json({})
 
 
 @router.post("/give-way")

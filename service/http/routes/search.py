@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,7 +15,8 @@ from fastapi import APIRouter, Request, Response
 from index.limits import ID, ID_RULE
 from index.types import Collection
 from service.access.access import Access
-from service.errors import UrlRefused
+from service.errors import UrlFailed
+from service.fetching.fetcher import IMPATIENT
 from service.http.answers import answered, matches_tag
 from service.http.bodies.reading import query_fields, read_json, read_raw, read_upload
 from service.http.middleware import while_connected
@@ -42,6 +45,15 @@ from service.runtime import Runtime
 from service.search import query as domain
 from service.search.answer import Answer
 
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A query by address, and the bytes that were there."""
+
+    asked: QueryByUrl
+    data: bytes
+
+
 router = APIRouter(prefix="/v1/collections/{c}", tags=["search"], route_class=Direct)
 
 TIMING = {
@@ -60,7 +72,7 @@ TAGGED: dict[int | str, dict[str, Any]] = {
 }
 KEPT = {"Cache-Control": "private, no-cache"}  # kept, and asked about each time
 
-Reader = Callable[[], SearchFields]  # one query of a batch; raises what is wrong with it
+Reader = Callable[[], "SearchFields | Sent"]  # one query of a batch; raises what is wrong with it
 Source = domain.ByPicture | domain.ByHandle | domain.ById | domain.ByVector | domain.ByExamples
 
 
@@ -147,16 +159,18 @@ async def similar_batch(collection: Named, request: Request, runtime: Loaded, ad
     "/query",
     operation_id="query",
     response_model=SearchResponse,
-    responses=TIMED | refusals("not-found", "model-mismatch", "picture", "body", "url-refused", "queue"),
+    responses=TIMED | refusals("not-found", "model-mismatch", "picture", "body", "url-refused", "url-failed", "queue"),
     openapi_extra=json_body(Query),
 )
 async def query(collection: Named, request: Request, runtime: Loaded, admission: Admitted) -> Response:
-    """Finds the items most similar to an item, a vector, a picture in base64, or liked and disliked items."""
+    """Finds the items most similar to an item, a vector, a picture (base64 or URL), or liked and disliked items."""
     watch = Stopwatch()
     with admission.body() as room:
         asked = await read_json(request, read_query, room)
+        # Fetched before it has a place: a slow server elsewhere keeps no search out.
+        there = await while_connected(request.receive, arrived(asked, runtime))
         with admission.place():
-            work = runtime.search(collection, json_query(asked), watch=watch, deadline=deadline(runtime))
+            work = runtime.search(collection, json_query(there), watch=watch, deadline=deadline(runtime))
             return told(await while_connected(request.receive, work), request, explain=asked.explain)
 
 
@@ -171,11 +185,42 @@ async def query_batch(collection: Named, request: Request, runtime: Loaded, admi
     """Answers up to 32 queries at once; a bad one gives its own problem in its place."""
     with admission.body() as room:
         asked = await read_json(request, QueryBatch.read, room)
+        work_before = asyncio.gather(*(reader_of(raw, runtime) for raw in asked.queries))
+        readers = await while_connected(request.receive, work_before)
         until = deadline(runtime)
         with admission.place():
-            readers = [partial(read_query, raw) for raw in asked.queries]
             work = all_of_batch(runtime, collection, readers, until, request)
             return answered(QueryResponses(responses=await while_connected(request.receive, work)))
+
+
+async def arrived(asked: SearchFields, runtime: Runtime) -> SearchFields | Sent:
+    """The same query, with its picture where that has to be fetched. Raises UrlRefused, UrlFailed."""
+    if not isinstance(asked, QueryByUrl):
+        return asked
+    limit = runtime.settings.max_upload_bytes
+    try:
+        async with asyncio.timeout(runtime.settings.request_timeout):
+            got = await runtime.fetcher.fetch(asked.image_url, max_bytes=limit, limits=IMPATIENT)
+    except TimeoutError:
+        raise UrlFailed("The picture at the address did not come in time") from None
+    except UrlFailed as error:
+        raise type(error)(f"The picture at the address could not be fetched: {error}") from None
+    return Sent(asked, got.data or b"")
+
+
+async def reader_of(raw: Any, runtime: Runtime) -> Reader:
+    """One query of a batch, with its picture there."""
+    try:
+        asked = await arrived(read_query(raw), runtime)
+    except Exception as error:
+        if problem_of(error).slug == "internal":
+            raise
+        return partial(_refuse, error)
+    return lambda: asked
+
+
+def _refuse(error: Exception) -> SearchFields:
+    raise error
 
 
 async def all_of_batch(
@@ -251,8 +296,10 @@ def picture(data: bytes, asked: SearchTexts | QueryByImage | QueryByUrl) -> doma
     return domain.ByPicture(data, asked.crop)
 
 
-def json_query(asked: SearchFields) -> domain.Query:
-    """Raises InvalidRequest, UrlRefused."""
+def json_query(asked: SearchFields | Sent) -> domain.Query:
+    """Raises InvalidRequest."""
+    if isinstance(asked, Sent):
+        return query_of(asked.asked, picture(asked.data, asked.asked))
     if isinstance(asked, QueryByImage):
         return query_of(asked, picture(domain.decode_base64(asked.image_base64, "image_base64"), asked))
     if isinstance(asked, QueryByHandle):
@@ -263,4 +310,4 @@ def json_query(asked: SearchFields) -> domain.Query:
         return query_of(asked, domain.ById(asked.id))
     if isinstance(asked, QueryByExamples):
         return query_of(asked, domain.ByExamples(asked.positive, asked.negative or []))
-    raise UrlRefused("Fetching pictures from URLs is switched off here; upload the picture instead")
+    raise TypeError(type(asked).__name__)

@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "invalid-request": (422, "The request is not valid"),
     "source-unreadable": (422, "The file to import cannot be read"),
     "url-refused": (422, "The URL may not be fetched"),
+    "url-failed": (502, "The picture could not be fetched from its URL"),
     "timeout": (408, "The request came too slowly"),
     "misdirected": (421, "The Host is not served here"),
     "forbidden": (403, "This is not allowed"),
