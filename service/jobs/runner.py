@@ -43,8 +43,8 @@ WAITING = 100
 # Seconds between two looks at how far the jobs are, between two saves of a job, and between two looks for jobs that
 # other runners have left.
 TICK, SAVE, LOOK = 0.25, 2.0, 20.0
-# Seconds that running jobs may take to stop.
-LEAVE = 8.0
+# Seconds that running jobs may take to stop, before they are ended the hard way: containers are given ten in all.
+LEAVE = 5.0
 # Seconds until an end that could not be written is written again.
 AGAIN = 5.0
 

@@ -20,6 +20,8 @@ from tests.conftest import StartServer
 from tests.harness.importing import data_uri, ended, ids, imported, left_out, send, table, zipped
 from tests.harness.pictures import jpeg
 from tests.harness.serving import Server
+from tests.harness.shop import Reply
+from tests.harness.shop import shop as a_shop
 
 # Pictures of one size are enough where the number matters.
 SMALL = (48, 32)
@@ -391,13 +393,10 @@ def test_a_follower_that_leaves_and_one_that_stays_do_not_hold_the_end(server: S
             rest: list[str] = []
             reader = threading.Thread(target=lambda: rest.extend(lines))
             reader.start()
-            began = time.monotonic()
-            assert one.stop() == 0
-            took = time.monotonic() - began
+            assert one.stop() == 0  # uvicorn's own grace is ten seconds; a process that is held by a stream never ends
             reader.join(30)
     assert not any("event: end" in line for line in rest)
     assert "ERROR" not in one.log() and "Traceback" not in one.log()
-    assert took < 30  # uvicorn's own grace is ten seconds; a process that is held by a stream never ends
     one.start()
     done = ended(one, "default", job)
     assert done["state"] == "done" and counts(done) == (600, 600, 0, 0, 0)
@@ -426,6 +425,28 @@ def test_a_full_disk_ends_an_import_and_the_same_file_again_finishes_it(server: 
     again = imported(one, "default", "c.zip", data)
     assert again["done"] + again["unchanged"] == 250 and again["unchanged"] >= there > 0
     assert len(ids(one, "default")) == 250
+
+
+def test_a_feed_of_addresses_goes_on_after_a_stop_that_a_slow_shop_does_not_hold(server: StartServer) -> None:
+    """Fetched pictures count like others; a row whose picture is gone keeps its item through a sync."""
+    with a_shop() as there:
+        for number in range(20):
+            there.replies[f"/{number}.jpg"] = [Reply(jpeg(number, SMALL), headers={"ETag": f'"{number}"'})]
+        there.replies["/1.jpg"] = [Reply(status=302, headers={"Location": "/2.jpg"})]
+        there.replies["/3.jpg"] = [Reply(b"<html>")]
+        there.replies["/19.jpg"].insert(0, Reply(b"", pause=45))
+        one = server(env={"LOOKALIKE_FETCH_URLS": "true", "LOOKALIKE_FETCH_HOSTS": f"127.0.0.1:{there.port}"})
+        rows = [{"id": f"p{number}", "image": there.url(f"/{number}.jpg")} for number in range(20)]
+        job = send(one, "default", "f.csv", table(rows), mode="sync").json()["id"]
+        while one.client.get(f"/v1/collections/default/imports/{job}").json()["done"] < 10:
+            time.sleep(0.05)
+        assert one.stop(wait=40) == 0
+        one.start()
+        assert counts(ended(one, "default", job)) == (20, 19, 0, 1, 0)
+        assert [line["slug"] for line in left_out(one, "default", job)] == ["unsupported-image"]
+        del there.replies["/5.jpg"]
+        assert counts(imported(one, "default", "f.csv", table(rows[2:]), mode="sync")) == (18, 0, 16, 2, 2)
+        assert "p5" in ids(one, "default")
 
 
 @pytest.mark.slow
