@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from service.imports.sources import table
+from service.imports.sources import feed, table
 from service.imports.sources.folder import PICTURE_SUFFIXES, looks_like_picture, source_of
 from service.imports.sources.names import is_system, rivals, root_of
 from service.imports.sources.source import BROKEN, Bad, Pictures, Source, SourceError, Unreadable, too_large
@@ -100,7 +100,7 @@ def _pictures(file: Path, prefix: str, listed: list[Entry | Bad], close: Callabl
     if manifest := _manifest(own):
         known = {entry.path: entry.read for entry in own}
         try:
-            return table.open_table(
+            return feed.open_list(
                 manifest.path,
                 manifest.open,
                 partial(_of_archive, known),

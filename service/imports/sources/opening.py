@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.imports.sources import archive, folder, table, vector_table
+from service.imports.sources import archive, feed, feed_xml, folder, table, vector_table
 from service.imports.sources.source import Pictures, SourceError
 from service.text import readable
 
 # What files to import are called.
 VECTORS = (".npy", ".parquet")
-SUFFIXES = (*archive.SUFFIXES, *table.SUFFIXES, *VECTORS)
+SUFFIXES = (*archive.SUFFIXES, *table.SUFFIXES, *feed_xml.SUFFIXES, *VECTORS)
 
 
 def holds_vectors(path: Path) -> bool:
@@ -28,8 +28,10 @@ def open_pictures(path: Path, *, prefix: str = "", leave_out: Sequence[Path] = (
     if path.is_file():
         if name.endswith(archive.SUFFIXES):
             return archive.open_archive(path, prefix=prefix)
-        if name.endswith(table.SUFFIXES):
-            return table.open_table_file(path, prefix=prefix, uploaded=uploaded)
-        kinds = ", ".join((*archive.SUFFIXES, *table.SUFFIXES))
+        if name.endswith((*table.SUFFIXES, *feed_xml.SUFFIXES)):
+            return feed.open_list(
+                readable(path.name), lambda: path.open("rb"), table.beside(path, uploaded=uploaded), prefix=prefix
+            )
+        kinds = ", ".join((*archive.SUFFIXES, *table.SUFFIXES, *feed_xml.SUFFIXES))
         raise SourceError(f"{readable(path)} is no folder, no pictures ({kinds}) and no vectors (.npy, .parquet)")
     return folder.plan(path, prefix=prefix, leave_out=leave_out)

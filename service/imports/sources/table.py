@@ -10,13 +10,14 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
+import gzip
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from index.limits import ID, ID_RULE
@@ -24,20 +25,25 @@ from service.imports.sources.folder import read_file
 from service.imports.sources.rows import Fault, described
 from service.imports.sources.source import BROKEN, Bad, Source, SourceError, Unreadable, too_large
 from service.strict_json import JsonRefused, loads
-from service.text import encoding_of, readable
+from service.text import encoding_of
 
-SUFFIXES = (".csv", ".tsv", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 # What an export writes, .csv, .jsonl and .parquet alike, and an import takes without loss: `metadata` is all of an
 # item's as a JSON object (in .csv and .parquet as text), so that no type is guessed.
 COLUMNS = ("id", "image", "metadata")
 LONGEST_FIELD = 2**26  # characters; a picture as a data URI takes a few million
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,15})?")
 
+R = TypeVar("R")
 Resolve = Callable[[str], Callable[[int], bytes]]
 
 
 class NotPictures(SourceError):
-    """A table that lacks a column for ids or pictures."""
+    """A table that lacks a column for ids or pictures. header: the columns that it has."""
+
+    def __init__(self, message: str, header: Sequence[str]) -> None:
+        super().__init__(message)
+        self.header = header
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +106,9 @@ def open_table(
     return Table(name, open, resolve, prefix, count, bad or [], ignored, skipped, close)
 
 
-def open_table_file(file: Path, *, prefix: str = "", uploaded: bool = False) -> Table:
-    """A table whose pictures are named by paths beside it, unless it is `uploaded`. Raises SourceError."""
-
-    def opened() -> IO[bytes]:
-        return file.open("rb")
-
-    return open_table(
-        readable(file.name), opened, _nowhere if uploaded else partial(_beside, file.parent), prefix=prefix
-    )
+def beside(file: Path, *, uploaded: bool) -> Resolve:
+    """What paths in a table name: files beside it, or nothing where it is `uploaded`."""
+    return _nowhere if uploaded else partial(_beside, file.parent)
 
 
 def _beside(folder: Path, image: str) -> Callable[[int], bytes]:
@@ -165,12 +165,45 @@ def _refused(fault: Fault, max_bytes: int) -> bytes:
 def rows(
     name: str, open: Callable[[], IO[bytes]], needed: Sequence[str] = ("id", "image")
 ) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
-    """Line and content of every row. needed: columns of a .csv. Raises SourceError."""
+    """Line and content of every row, the columns of a .csv in their types. needed: of these. Raises SourceError."""
+    of_json = name.lower().removesuffix(".gz").endswith(".jsonl")
+    yield from _whole(name, open, _json_rows if of_json else lambda text: _csv_rows(name, text, needed, _typed))
+
+
+def cells(name: str, open: Callable[[], IO[bytes]]) -> Iterator[tuple[int, dict[str, list[str]] | Fault]]:
+    """Line and cells of every row of a .csv as they stand there. Raises SourceError."""
+
+    def plain(row: dict[str, str]) -> dict[str, list[str]]:
+        return {title: [cell] for title, cell in row.items()}
+
+    yield from _whole(name, open, lambda text: _csv_rows(name, text, (), plain))
+
+
+def _whole(
+    name: str, open: Callable[[], IO[bytes]], read: Callable[[io.TextIOWrapper], Iterator[tuple[int, R | Fault]]]
+) -> Iterator[tuple[int, R | Fault]]:
+    """What `read` makes of a file's text; what cannot be read behind a row is the last one's fault."""
+    line = 0
+    try:
+        for line, row in _decoded(name, open, read):
+            yield line, row
+    except SourceError as error:
+        if not line or isinstance(error, NotPictures):
+            raise
+        yield line + 1, Fault(f"from here on, {error}", "cut-off")
+
+
+def _decoded(
+    name: str, open: Callable[[], IO[bytes]], read: Callable[[io.TextIOWrapper], Iterator[tuple[int, R | Fault]]]
+) -> Iterator[tuple[int, R | Fault]]:
+    def unpacked(file: IO[bytes]) -> IO[bytes]:
+        return gzip.GzipFile(fileobj=file) if name.lower().endswith(".gz") else file  # type: ignore[return-value]
+
     try:
         with open() as file:
-            encoding = encoding_of(file.read(4))
-        with open() as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
-            yield from _json_rows(text) if name.lower().endswith(".jsonl") else _csv_rows(name, text, needed)
+            encoding = encoding_of(unpacked(file).read(4))
+        with open() as file, io.TextIOWrapper(unpacked(file), encoding=encoding, newline="") as text:
+            yield from read(text)
     except UnicodeError:
         raise SourceError(f"{name} is no text in UTF-8, or in UTF-16 with its mark: save it as UTF-8") from None
     except csv.Error as error:
@@ -193,7 +226,9 @@ def _json_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | F
         yield line, value if isinstance(value, dict) else Fault("must be a JSON object")
 
 
-def _csv_rows(name: str, text: io.TextIOWrapper, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
+def _csv_rows(
+    name: str, text: io.TextIOWrapper, needed: Sequence[str], made: Callable[[dict[str, str]], R | Fault]
+) -> Iterator[tuple[int, R | Fault]]:
     csv.field_size_limit(LONGEST_FIELD)
     first = text.readline(2**16)
     text.seek(0)
@@ -202,7 +237,9 @@ def _csv_rows(name: str, text: io.TextIOWrapper, needed: Sequence[str]) -> Itera
     header = [title.strip() for title in next(reader, [])]
     for column in needed:
         if column not in header:
-            raise NotPictures(f"{name} has no column `{column}` (it has {', '.join(header[:8])[:200] or 'none'})")
+            raise NotPictures(
+                f"{name} has no column `{column}` (it has {', '.join(header[:8])[:200] or 'none'})", header
+            )
     if len(set(header)) < len(header):
         raise SourceError(f"{name} has two columns of one name: {', '.join(header)[:200]}")
     before = reader.line_num
@@ -213,7 +250,7 @@ def _csv_rows(name: str, text: io.TextIOWrapper, needed: Sequence[str]) -> Itera
         if len(cells) > len(header):
             yield line, Fault(f"has {len(cells)} cells for {len(header)} columns")
             continue
-        yield line, _typed(dict(zip(header, cells, strict=False)))
+        yield line, made(dict(zip(header, cells, strict=False)))
 
 
 def _typed(cells: dict[str, str]) -> dict[str, Any] | Fault:
