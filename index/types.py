@@ -86,6 +86,14 @@ class Collection(Protocol):
         ...
 
     @property
+    def cache(self) -> Path:
+        """A folder for what can be made again of these items; it may not be there yet.
+
+        It goes when the collection is dropped or emptied, and with a restore.
+        """
+        ...
+
+    @property
     def records(self) -> Records:
         """Records that go when the collection is dropped or emptied."""
         ...

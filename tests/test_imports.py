@@ -54,6 +54,7 @@ ROOMS: dict[str, set[str]] = {
     "index.info": set(),
     "index.records": {"index.items"},
     "index.types": {"index.errors", "index.facets", "index.filters", "index.info", "index.items", "index.records"},
+    "index.analysis": {"index.errors", *VALUES},
     "index.open": {"index.errors", "index.limits", "index.embedded", *VALUES},
     "index.embedded": {"index.errors", "index.limits", "index.filters", "index.embedded", *VALUES},
     "index.embedded.failpoints": set(),
@@ -86,6 +87,7 @@ ROOMS: dict[str, set[str]] = {
     "service.search": {"index", "service.embedding", *LEAVES},
     "service.imports": {"index", "models.errors", "service.embedding", "service.fetching", "service.jobs", *LEAVES},
     "service.jobs": {"index.errors", *VALUES, *LEAVES},
+    "service.analysis": {"index.errors", "index.analysis", "service.jobs", *VALUES, *LEAVES},
     "service.exports": {"index.errors", "index.filters", *VALUES, *LEAVES},
     "service.runtime": {
         "index",
@@ -105,6 +107,7 @@ ROOMS: dict[str, set[str]] = {
         "service.fetching",
         "service.search",
         "service.imports",
+        "service.analysis",
         "service.exports",
         "service.jobs",
         "service.sample",

@@ -9,6 +9,7 @@ import contextlib
 import threading
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import apsw
@@ -98,6 +99,11 @@ class Binding:
         """As `Collection.version`."""
         head = self._head()
         return f"{head.token}-{head.seq}"
+
+    @property
+    def cache(self) -> Path:
+        """As `Collection.cache`: beside the search index, whose folder is the row's own."""
+        return self._store.directory / "index" / str(self._bound.head.id) / "analysis"
 
     @property
     def sequence(self) -> int:

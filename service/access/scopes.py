@@ -22,6 +22,7 @@ NEEDS: dict[str, Needs] = {
     "query": "search",
     "query_batch": "search",
     "similar_batch": "search",
+    "list_neighbors": "search",
     "list_collections": "search",
     "get_collection": "search",
     "list_items": "search",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from service.analysis import neighbours
+from service.analysis.neighbours import NeighboursWork
 from service.http.problems import problem_of
 from service.imports import job
 from service.imports.job import ImportWork
@@ -25,6 +27,8 @@ def register(runtime: Runtime) -> None:
         fetcher=runtime.fetcher,
     )
     runtime.jobs.register(job.KIND, work, explained)
+    neighbours_work = NeighboursWork(runtime.catalogue, runtime.threads, max(1, runtime.cores - 1))
+    runtime.jobs.register(neighbours.KIND, neighbours_work, explained)
 
 
 def explained(error: Exception) -> Trouble | None:

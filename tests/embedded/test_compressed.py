@@ -187,6 +187,22 @@ def test_removed_keys_never_come_back(catalogue: Catalogue) -> None:
     assert recall(index, catalogue.queries, catalogue.vectors[kept - 1], kept) >= 0.99
 
 
+@pytest.mark.parametrize("k", [1, 10, 60])
+def test_many_queries_at_once_are_answered_as_one_by_one(catalogue: Catalogue, k: int) -> None:
+    """Before and after removals, and where nothing near is left."""
+    index = catalogue.copy()
+    for gone in (0, 3, 2):
+        if gone:
+            index.remove(catalogue.file.keys[::gone])
+        queries = clustered(40, seed=91 + gone)
+        scores, keys = index.nearest_of(queries, k)
+        wanted_scores, wanted = index.search(queries, k)
+        same = np.mean([len(np.intersect1d(*pair)) / k for pair in zip(keys, wanted, strict=True)])
+        assert same > 0.99 and scores.shape == (40, k) and np.isfinite(scores).all()
+        np.testing.assert_allclose(scores[:, 0], wanted_scores[:, 0], atol=1e-5)
+        assert not np.isin(keys, catalogue.file.keys[::gone]).any() if gone else True
+
+
 def test_removing_all_that_is_near_still_finds_the_rest(catalogue: Catalogue) -> None:
     """With the nearest two thousand removed, ten others come back, as near as the nearest of the rest to 0.005."""
     index = catalogue.copy()

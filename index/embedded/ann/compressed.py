@@ -276,6 +276,35 @@ class CompressedIndex:
             rows = self._candidates(scratch, number, effort.depth, bits)
         return self._best(query, rows, k)
 
+    def nearest_of(self, queries: Floats, k: int) -> tuple[Floats, Keys]:
+        """`search` of many at once, without a filter: one pass through the lists for all, on the calling thread.
+
+        Less than half the time of one query after the other, and the same answers.
+        """
+        if self.count <= max(EXACT_ROWS, 2 * k) or self.tuning.exact:
+            return self.search(queries, k)
+        effort = self.tuning.apply(effort_for(k, self.indexed, self.count, self._ivf.nlist))
+        faiss.omp_set_num_threads(1)
+        points = self._lists.turned(np.ascontiguousarray(queries, np.float32))
+        lists, away = self._lists.nearest_of(points, effort.lists, effort.most, effort.reach)
+        estimates = np.empty((len(queries), effort.depth), np.float32)
+        rows = np.empty((len(queries), effort.depth), np.int64)
+        bits = self._alive.bits
+        selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits)) if self.count < self.indexed else None
+        pointers = [faiss.swig_ptr(each) for each in (points, lists, away, estimates, rows)]
+        asked = (pointers[0], effort.depth, *pointers[1:], False, _asking(lists.shape[1], selector))
+        self._ivf.search_preassigned_c(len(queries), *asked)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        keys = np.full((len(queries), k), -1, np.int64)
+        for place, query in enumerate(queries):
+            candidates = rows[place][rows[place] >= 0]
+            if len(candidates) < min(effort.depth, self.count):  # small lists, or removed rows: it has to look further
+                found, found_keys = self.nearest(query, k)
+            else:
+                found, found_keys = self._best(query, candidates, k)
+            scores[place, : len(found)], keys[place, : len(found)] = found, found_keys
+        return scores, keys
+
     def _allowed(self, scratch: Scratch, effort: Effort, allowed: Selection, bits: Bits) -> Rows:
         """Row numbers of candidates among allowed rows: in the lists that hold as many as they should."""
         away = self._lists.distances(scratch.point)

@@ -91,6 +91,28 @@ class Lists:
             scratch.lists[:reached] = np.argpartition(away, reached - 1)[:reached]
         return max(least, reached)
 
+    def turned(self, queries: Floats) -> Floats:
+        """float32 (n, dim) → float32 (n, axes), as `turn` does for one."""
+        product = numkong.dots_packed(numkong.astype(queries, "bf16"), self._matrix)
+        return np.asarray(product, dtype=np.float32) + self._offset
+
+    def nearest_of(self, points: Floats, least: int, most: int, reach: float) -> tuple[Numbers, Floats]:
+        """As `nearest`, for turned queries float32 (n, axes): lists int64 and how far away float32 (n, most).
+
+        -1 where a query has fewer.
+        """
+        most = min(max(least, most), self.number)
+        product = numkong.dots_packed(numkong.astype(points, "bf16"), self._centroids)
+        away = self._half_norms - np.asarray(product, dtype=np.float32)
+        lists = np.argpartition(away, most - 1, axis=1)[:, :most]
+        away = np.take_along_axis(away, lists, axis=1)
+        order = away.argsort(axis=1)
+        lists, away = np.take_along_axis(lists, order, axis=1), np.take_along_axis(away, order, axis=1)
+        half = np.einsum("ij,ij->i", points, points)[:, None] / 2
+        reached = (away <= reach * (away[:, :1] + half) - half).sum(axis=1)
+        lists[np.arange(most) >= np.maximum(reached, least)[:, None]] = -1
+        return np.ascontiguousarray(lists, np.int64), np.ascontiguousarray(away, np.float32)
+
     def within(self, away: Floats, point: Floats, reach: float) -> int:
         """How many lists are at most `reach` times as far (squared) as the nearest. away: `distances` of the point."""
         half = float(numkong.dot(point, point)) / 2  # type: ignore[arg-type]

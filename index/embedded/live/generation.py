@@ -42,6 +42,7 @@ from index.items import Vector
 
 _INDEX, _RECALL, _ASKED = "index", "recall", "asked"
 _MERGE = 16_384  # rows per merge at most, so that progress shows and a close need not wait long
+_MANY = 32  # queries that hold the lock at once
 _FEW = 1_500  # up to so many items that pass a filter, comparing each of them costs less than the compressed index
 
 
@@ -204,12 +205,28 @@ class Generation:
         return best(np.concatenate([found[0], spilt[0][fresh]]), np.concatenate([found[1], spilt[1][fresh]]), k)
 
     def nearest(self, queries: Vector, k: int) -> tuple[Vector, Keys]:
-        scores = np.full((len(queries), k), -np.inf, np.float32)
-        keys = np.full((len(queries), k), -1, np.int64)
-        for place, query in enumerate(queries):
-            found, found_keys = self.search(query, k, None)
-            scores[place, : len(found)], keys[place, : len(found)] = found, found_keys
-        return scores, keys
+        spilt = self._spilt.nearest(queries, k) if len(self._spilt) else None  # first, as `_find` does
+        # A few at a time: a merge waits for those that are under way, and new ones wait for the merge.
+        parts = [self._nearest(queries[start : start + _MANY], k) for start in range(0, len(queries), _MANY)]
+        if not parts:
+            return np.empty((0, k), np.float32), np.empty((0, k), np.int64)
+        scores, keys = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return (scores, keys) if spilt is None else _joined(scores, keys, *spilt, k)
+
+    def _nearest(self, queries: Vector, k: int) -> tuple[Vector, Keys]:
+        with self._lock.reading():
+            covered, dead = self._index.indexed, self._tail_dead  # of one moment: a merge replaces both
+            scores, keys = self._index.nearest_of(queries, k)
+        self._failpoints.hit("index.between_parts")
+        stop = len(self._file)
+        if stop == covered:
+            return scores, keys
+        tail_scores = np.stack([self._file.scan(query, covered, stop) for query in queries])
+        tail_keys = self._file.keys[covered:stop]
+        if dead:
+            alive = ~np.isin(tail_keys, dead.to_array())
+            tail_scores, tail_keys = tail_scores[:, alive], tail_keys[alive]
+        return _joined(scores, keys, tail_scores, np.broadcast_to(tail_keys, tail_scores.shape), k)
 
     def _search(self, query: Vector, k: int, matching: Matching | None) -> tuple[Vector, Keys]:
         if matching is not None and len(matching) <= _FEW:
@@ -328,6 +345,21 @@ class Generation:
         self._failpoints.hit("index.selected")
         matching.selection = _Kept(self, self._epoch, version, made)
         return made
+
+
+def _joined(scores: Vector, keys: Keys, others: Vector, other_keys: Keys, k: int) -> tuple[Vector, Keys]:
+    """The k best of both, row by row: (n, m) each, a key once; missing places hold -inf and -1."""
+    found, found_keys = np.full((len(scores), k), -np.inf, np.float32), np.full((len(scores), k), -1, np.int64)
+    for place in range(len(scores)):
+        fresh = (other_keys[place] >= 0) & ~np.isin(other_keys[place], keys[place])
+        there = keys[place] >= 0
+        row, row_keys = best(
+            np.concatenate([scores[place][there], others[place][fresh]]),
+            np.concatenate([keys[place][there], other_keys[place][fresh]]),
+            k,
+        )
+        found[place, : len(row)], found_keys[place, : len(row)] = row, row_keys
+    return found, found_keys
 
 
 @dataclass(frozen=True, slots=True)

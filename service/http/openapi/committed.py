@@ -11,7 +11,19 @@ import orjson
 from fastapi import FastAPI
 
 from service.http.openapi.describe import describe
-from service.http.routes import admin, collections, embeddings, export, imports, items, jobs, pages, search, system
+from service.http.routes import (
+    admin,
+    collections,
+    embeddings,
+    export,
+    imports,
+    items,
+    jobs,
+    neighbors,
+    pages,
+    search,
+    system,
+)
 
 
 def routed() -> FastAPI:
@@ -26,7 +38,7 @@ def routed() -> FastAPI:
         redirect_slashes=False,
     )
     # The routes themselves: an included router would be matched and entered a second time on every request.
-    for noun in (search, items, export, collections, imports, jobs, embeddings, system, admin, pages):
+    for noun in (search, neighbors, items, export, collections, imports, jobs, embeddings, system, admin, pages):
         app.router.routes.extend(noun.router.routes)
     return app
 
