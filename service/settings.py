@@ -75,7 +75,12 @@ class Settings(BaseSettings):
     host: Host = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the network runs")
-    precision: Literal["auto", "fp32", "int8", "fp16"] = Field("auto", description="Precision for new collections")
+    precision: Literal["auto", "fp32", "bf16", "int8", "fp16"] = Field(
+        "auto", description="Precision for new collections"
+    )
+    runtime: Literal["auto", "onnxruntime", "openvino"] = Field(
+        "auto", description="What runs the network on a CPU; auto: what is fastest here, by measurement"
+    )
     model: str = Field("resnet50", description="The model's name for new collections")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads; 0: as many as the process may use")
     cors_origins: str = Field("", description="Comma-separated origins that may call from a browser; * for all")

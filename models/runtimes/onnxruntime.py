@@ -18,6 +18,7 @@ from models.artefact import Artefact, check
 from models.embedder import INPUT, MAP, OUTPUT, Embeddings, FeatureMaps, Pixels
 from models.errors import ArtefactCorrupt, DeviceUnavailable, EmbeddingInvalid
 from models.graphs.feature_map import with_map
+from models.graphs.shifted import shifted
 from models.preprocessing import Preprocessing
 
 # Batch sizes a GPU is given.
@@ -33,7 +34,8 @@ class OnnxEmbedder:
 
     threads: CPU threads of one run. device: "cpu", "cuda", or "auto" (CUDA where it works, else CPU; `providers` says
     which). spin: let idle threads spin, for benchmarks only. engine_cache: where TensorRT keeps its engines; without it
-    TensorRT is not used, since it compiles for minutes. Raises ArtefactCorrupt and DeviceUnavailable.
+    TensorRT is not used, since it compiles for minutes. kernels: "amx" to shift int8 weights, so that AMX takes them;
+    the vectors stay the same to the bit. Raises ArtefactCorrupt and DeviceUnavailable.
     """
 
     def __init__(
@@ -44,21 +46,16 @@ class OnnxEmbedder:
         device: str = "cpu",
         spin: bool = False,
         engine_cache: Path | None = None,
+        kernels: str = "plain",
     ) -> None:
         import onnxruntime
 
-        self.name = artefact.name
-        self.precision = artefact.precision
-        self.fingerprint = artefact.fingerprint
-        self.dim = artefact.dim
-        self.preprocessing = artefact.preprocessing
-        side = self.preprocessing.side
-        self._wanted = wanted_providers(onnxruntime.get_available_providers(), device, side, engine_cache)
-        self._threads, self._spin = threads, spin
-        self._path = artefact.path
-        self._session: Any = self._open(str(artefact.path))
-        self._mapping: Any = None
-        self._opening = threading.Lock()
+        self._describe(artefact)
+        self._wanted = wanted_providers(
+            onnxruntime.get_available_providers(), device, self.preprocessing.side, engine_cache
+        )
+        self._threads, self._spin, self._shifts = threads, spin, kernels == "amx"
+        self._session: Any = self._open(shifted(_read(self._path)) if self._shifts else str(self._path))
         # It falls back to the CPU without a word, so what the session says is what counts.
         self.providers: list[str] = self._session.get_providers()
         self._buckets = () if self.providers[0] == _CPU else BUCKETS
@@ -66,18 +63,34 @@ class OnnxEmbedder:
             raise DeviceUnavailable(
                 "CUDA was asked for, but onnxruntime fell back to the CPU: check the driver and the CUDA libraries"
             )
+        self._prove(artefact, 1, golden.MIN_COSINE[artefact.precision])
+
+    def _describe(self, artefact: Artefact) -> None:
+        self.name = artefact.name
+        self.precision = artefact.precision
+        self.fingerprint = artefact.fingerprint
+        self.dim = artefact.dim
+        self.preprocessing = artefact.preprocessing
+        self._path = artefact.path
+        self._mapping: Any = None
+        self._opening = threading.Lock()
+
+    def _prove(self, artefact: Artefact, batch: int, least: float) -> None:
+        """Embeds the golden picture `batch` times at once. Raises ArtefactCorrupt unless each comes out right."""
+        picture = golden.golden_picture(self.preprocessing.side)
         try:
-            found = self._run(golden.golden_picture(side)[None])[0]
+            rows = self._run(np.stack([picture] * batch))
         except Exception as error:
             reason = str(error).splitlines()[0][:200]
             raise ArtefactCorrupt(
-                f"{artefact.path} does not take what its manifest says ({reason}): run `lookalike model build`"
+                f"{self._path} does not take what its manifest says ({reason}): run `lookalike model build`"
             ) from error
-        if found.shape != (self.dim,):
+        if rows.shape != (batch, self.dim):
             raise ArtefactCorrupt(
-                f"{artefact.path} gives {found.size} numbers, its manifest says {self.dim}: run `lookalike model build`"
+                f"{self._path} gives {rows[0].size} numbers, its manifest says {self.dim}: run `lookalike model build`"
             )
-        golden.check(found, golden.unpack(artefact.golden), artefact.precision, str(artefact.path))
+        for row in rows:
+            golden.check(row, golden.unpack(artefact.golden), artefact.precision, str(self._path), least)
 
     def embed(self, pixels: Pixels) -> Embeddings:
         """uint8 (n, side, side, 3) RGB → float32 (n, dim), unit rows; `side` is the preprocessing's.
@@ -96,7 +109,7 @@ class OnnxEmbedder:
         if len(pixels) == 0:  # a graph says its map's shape only by computing one
             _, maps = self.embed_with_map(golden.golden_picture(self.preprocessing.side)[None])
             return np.zeros((0, self.dim), np.float32), maps[:0]
-        parts = bucketed(pixels, self._buckets) if self._buckets else [pixels]
+        parts = self._map_parts(pixels)
         found = [session.run([OUTPUT, MAP], {INPUT: network_input(part, self.preprocessing)}) for part in parts]
         rows, maps = (np.concatenate(each)[: len(pixels)] for each in zip(*found, strict=True))
         return unit_rows(rows), maps
@@ -104,21 +117,15 @@ class OnnxEmbedder:
     def _session_with_map(self) -> Any:
         with self._opening:
             if self._mapping is None:
-                try:
-                    graph = self._path.read_bytes()
-                except OSError as error:
-                    raise ArtefactCorrupt(f"cannot read {self._path}: {error.strerror or error}") from error
-                self._mapping = self._open(with_map(graph))
+                graph = _read(self._path)
+                self._mapping = self._open(with_map(shifted(graph) if self._shifts else graph))
             return self._mapping
 
     def _open(self, graph: str | bytes) -> Any:
         """A session of a file or of a graph's bytes. Raises ArtefactCorrupt."""
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options = session_options(self._threads)
         # Threads that spin between a run's operators save 1 to 2 ms of it; after the run they would keep an idle
         # server's cores busy and fight with the decoders, so there they stop.
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
@@ -135,11 +142,38 @@ class OnnxEmbedder:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (n, {side}, {side}, 3)")
 
     def _run(self, pixels: Pixels) -> Embeddings:
-        parts = bucketed(pixels, self._buckets) if self._buckets else [pixels]
         rows: list[Embeddings] = [
-            self._session.run([OUTPUT], {INPUT: network_input(part, self.preprocessing)})[0] for part in parts
+            self._session_of(part).run([OUTPUT], {INPUT: network_input(part, self.preprocessing)})[0]
+            for part in self._parts(pixels)
         ]
-        return np.concatenate(rows)[: len(pixels)] if self._buckets else rows[0]
+        return rows[0] if len(rows) == 1 and len(rows[0]) == len(pixels) else np.concatenate(rows)[: len(pixels)]
+
+    def _session_of(self, _part: Pixels) -> Any:
+        return self._session
+
+    def _parts(self, pixels: Pixels) -> Iterator[Pixels]:
+        return bucketed(pixels, self._buckets) if self._buckets else iter([pixels])
+
+    def _map_parts(self, pixels: Pixels) -> Iterator[Pixels]:
+        return self._parts(pixels)
+
+
+def session_options(threads: int) -> Any:
+    """onnxruntime's options for runs of `threads` threads that log nothing below an error."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtefactCorrupt(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def verify(artefact: Artefact) -> None:
@@ -152,11 +186,8 @@ def golden_embedding(graph: bytes, preprocessing: Preprocessing) -> Embeddings:
     """A graph's embedding of the golden picture, float32 (dim,), on one CPU thread. Raises ArtefactCorrupt."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=[_CPU])
+        session = onnxruntime.InferenceSession(graph, session_options(1), providers=[_CPU])
         pixels = golden.golden_picture(preprocessing.side)[None]
         rows: Embeddings = session.run([OUTPUT], {INPUT: network_input(pixels, preprocessing)})[0]
     except Exception as error:  # onnxruntime raises kinds of its own that it does not export

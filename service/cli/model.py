@@ -33,7 +33,7 @@ Model = Annotated[
 Precision = Annotated[
     str | None,
     typer.Option(
-        metavar="auto|fp32|fp16|int8|all", help="auto: what this machine runs best. [LOOKALIKE_PRECISION, auto]"
+        metavar="auto|fp32|bf16|fp16|int8|all", help="auto: what this machine runs best. [LOOKALIKE_PRECISION, auto]"
     ),
 ]
 
@@ -58,12 +58,13 @@ def build(
     from models.build.build import build as build_one
     from models.registry import PRECISIONS
     from models.runtimes.processor import resolve_precision
+    from models.runtimes.ways import file_of
 
     if everything:
         wanted = list(PRECISIONS)
     else:
         # fp32 is built in any case: the others derive from it, and collections made with it may be about.
-        wanted = list(dict.fromkeys(("fp32", resolve_precision(settings.precision, settings.device))))
+        wanted = list(dict.fromkeys(("fp32", file_of(resolve_precision(settings.precision, settings.device)))))
     printed = out(quiet=json)
     with err().status("building the model"):
         built = [
@@ -76,7 +77,7 @@ def build(
             )
             for each in wanted
         ]
-    _show(settings.models, built, json)
+    _show(settings.data_dir, settings.models, built, json)
 
 
 @app.command("list", cls=Command)
@@ -89,7 +90,7 @@ def list_models(data_dir: DataDir = None, json: Json = False) -> None:
 
     from models import artefact
 
-    _show(settings.models, artefact.available(settings.models), json)
+    _show(settings.data_dir, settings.models, artefact.available(settings.models), json)
 
 
 @app.command(cls=Command)
@@ -127,9 +128,11 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _show(model_dir: Path, artefacts: list[Artefact], json: bool) -> None:
+def _show(data_dir: Path, model_dir: Path, artefacts: list[Artefact], json: bool) -> None:
     from models.artefact import is_current
+    from models.runtimes.choose import known
 
+    runs = {each.path: known(each, (data_dir, model_dir)) for each in artefacts}
     if json:
         print_json(
             [
@@ -142,6 +145,8 @@ def _show(model_dir: Path, artefacts: list[Artefact], json: bool) -> None:
                     "bytes": each.path.stat().st_size,
                     "sha256": each.sha256,
                     "current": is_current(model_dir, each),
+                    "runtime": run.way.label if (run := runs[each.path]) else None,
+                    "images_per_second": run.speed if run else None,
                     "path": readable(each.path),
                 }
                 for each in artefacts
@@ -161,6 +166,7 @@ def _show(model_dir: Path, artefacts: list[Artefact], json: bool) -> None:
         "size",
         "fingerprint",
         "current",
+        "fastest by",
         "file",
         right=("dim", "threshold", "size"),
     )
@@ -173,6 +179,7 @@ def _show(model_dir: Path, artefacts: list[Artefact], json: bool) -> None:
             f"{each.path.stat().st_size / 1e6:.0f} MB",
             escape(each.fingerprint),
             "yes" if is_current(model_dir, each) else "",
+            f"{run.way.label}, {run.speed:.0f}/s" if (run := runs[each.path]) else "",
             escape(str(each.path)),
         )
     print_table(out(), shown)

@@ -19,7 +19,7 @@ def upgrade(
         str | None, typer.Option(metavar="NAME", help="The model it gets, already built. [LOOKALIKE_MODEL, resnet50]")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(metavar="auto|fp32|fp16|int8", help="Its precision. [LOOKALIKE_PRECISION, auto]")
+        str | None, typer.Option(metavar="auto|fp32|bf16|fp16|int8", help="Its precision. [LOOKALIKE_PRECISION, auto]")
     ] = None,
     label: Annotated[
         str, typer.Option(metavar="KEY", help="The metadata key by which two items belong together.")

@@ -130,13 +130,17 @@ class Line:
 
 
 class Batcher:
-    """lanes: threads that run the network; max_batch: pictures per run, at most."""
+    """lanes: threads that run the network; max_batch: pictures per run, at most.
+
+    share: a lane leaves the others their part of what waits, as lanes on cores of their own should.
+    """
 
     def __init__(
         self,
         *,
         lanes: int,
         max_batch: int = 1,
+        share: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lanes = lanes
@@ -147,6 +151,7 @@ class Batcher:
         self.dropped = 0
         self.answered_at = float("-inf")  # clock of the last run that gave vectors
         self._clock = clock
+        self._share = share
         self._line = Line()
         self._busy = 0
         self._people = 0
@@ -223,7 +228,7 @@ class Batcher:
                 before, now = len(self._line), self._clock()
                 last_lane = self._busy >= max(1, self.lanes - 1)
                 held = self._people > 0 or (last_lane and now - self._seen < COMPANY)
-                batch, expired = self._line.take(self.max_batch, now, held=held)
+                batch, expired = self._line.take(self._most(), now, held=held)
                 self.dropped += before - len(self._line) - len(batch)
                 # What is held waits for a moment in which nobody needs the cores.
                 alone = self._busy == 0 and not (self._line.live if held else len(self._line))
@@ -235,6 +240,10 @@ class Batcher:
                 entry.settle(DeadlinePassed())
             if batch:
                 return batch, alone
+
+    def _most(self) -> int:
+        free = max(1, self.lanes - self._busy)
+        return min(self.max_batch, max(1, -(-len(self._line) // free))) if self._share else self.max_batch
 
     def _lane(self, number: int) -> None:
         batch: list[Waiting] = []

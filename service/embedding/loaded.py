@@ -14,8 +14,11 @@ from models import artefact as artefacts
 from models.artefact import Artefact
 from models.embedder import Embedder
 from models.preprocessing import Preprocessing
+from models.runtimes.choose import Measured
 from models.runtimes.onnxruntime import OnnxEmbedder
-from models.runtimes.processor import resolve_precision
+from models.runtimes.probe import opened
+from service.embedding import chosen
+from service.embedding.chosen import Chosen
 from service.settings import Settings
 
 
@@ -35,6 +38,17 @@ class LoadedModel:
     narrow: Embedder
     wide: Embedder
     providers: list[str]
+    run: Measured | None = None  # how this machine runs it, by measurement; None on a GPU
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: the artefact's, or bf16."""
+        return self.run.way.precision if self.run else self.artefact.precision
+
+    @property
+    def runtime(self) -> str:
+        """Runtime, file and kernels, as in "onnxruntime int8 plain"."""
+        return self.run.way.label if self.run else f"onnxruntime {self.artefact.precision} {self.providers[0]}"
 
     @property
     def fingerprint(self) -> str:
@@ -48,7 +62,7 @@ class LoadedModel:
     @property
     def label(self) -> str:
         """Name and precision, as in "resnet50-int8"."""
-        return f"{self.artefact.name}-{self.artefact.precision}"
+        return f"{self.artefact.name}-{self.precision}"
 
     @property
     def record(self) -> Model:
@@ -58,11 +72,12 @@ class LoadedModel:
 def built_model(settings: Settings, name: str | None = None, precision: str | None = None) -> Model:
     """What a collection keeps of a model that is built; None: as the settings choose for new collections.
 
-    Raises ArtefactMissing, ArtefactCorrupt.
+    Raises ArtefactMissing, ArtefactCorrupt, DeviceUnavailable.
     """
-    chosen = resolve_precision(precision or settings.precision, settings.device)
-    found = artefacts.find(settings.models, model=name or settings.model, precision=chosen)
-    return Model(model=f"{found.name}-{found.precision}", fingerprint=found.fingerprint, dim=found.dim)
+    new = chosen.for_new(settings, name, precision)
+    found, run = new.artefact, new.run
+    label = f"{found.name}-{run.way.precision if run else found.precision}"
+    return Model(model=label, fingerprint=found.fingerprint, dim=found.dim)
 
 
 class Networks:
@@ -75,9 +90,8 @@ class Networks:
         self._lock = threading.Lock()
         self._loaded: dict[str, LoadedModel] = {}
         self._thresholds: dict[str, float] = {}  # of models that are not loaded
-        precision = resolve_precision(settings.precision, settings.device)
         # The model for new collections. Raises ArtefactMissing, ArtefactCorrupt, DeviceUnavailable.
-        self.default = self._load(artefacts.find(self._directory, model=settings.model, precision=precision))
+        self.default = self._load(chosen.for_new(settings))
         self.keep(self.default)
 
     @property
@@ -125,10 +139,15 @@ class Networks:
                 # fp32 and fp16 share a fingerprint: a GPU is at its best with the one, a CPU with the other.
                 wanted = "fp32" if on_cpu(self.default.providers) else "fp16"
                 same.sort(key=lambda each: each.precision != wanted)
-                found = self._loaded[fingerprint] = self._load(same[0])
+                found = self._loaded[fingerprint] = self._load(chosen.for_collection(self._settings, same[0]))
             return found
 
-    def _load(self, artefact: Artefact) -> LoadedModel:
+    def _load(self, new: Chosen) -> LoadedModel:
+        artefact, run = new.artefact, new.run
+        if run is not None:
+            narrow = opened(artefact, run.way, threads=1, batched=run.batches)
+            wide = narrow if self._cores == 1 else opened(artefact, run.way, threads=self._cores, batched=False)
+            return LoadedModel(artefact, narrow, wide, narrow.providers, run)
         device = self._settings.device
         engines = self._settings.data_dir / "engines"
         narrow = OnnxEmbedder(artefact, threads=1, device=device, engine_cache=engines)
@@ -139,4 +158,4 @@ class Networks:
 
 def on_cpu(providers: list[str]) -> bool:
     """Whether a session with these providers, first one first, computes on the CPU."""
-    return providers[0] == "CPUExecutionProvider"
+    return providers[0] in ("CPUExecutionProvider", "OpenVINOExecutionProvider")

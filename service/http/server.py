@@ -160,12 +160,13 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
         owner.write_note(settings.data_dir, owner.local_url(settings.host, port), token)
         default = runtime.model
         log.info(
-            "Lookalike %s answers on %s (%s %s on %s, %d cores)",
+            "Lookalike %s answers on %s (%s %s on %s, by %s, %d cores)",
             version("lookalike"),
             owner.local_url(settings.host, port),
             default.artefact.name,
-            default.artefact.precision,
+            default.precision,
             default.providers[0],
+            default.runtime,
             runtime.cores,
         )
         tasks.extend(asyncio.create_task(_guarded(work, runtime)) for work in (_go_on, *background))

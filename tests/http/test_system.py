@@ -155,3 +155,10 @@ def test_sigterm_lets_what_runs_finish_and_what_waits_know(server: StartServer) 
     assert set(outcomes) <= {200, 503, "ConnectError", "ReadError", "RemoteProtocolError"}, outcomes
     assert outcomes.count(200) >= 1
     assert not (one.data_dir / "owner.json").exists()
+
+
+def test_info_says_what_runs_the_model(server: StartServer) -> None:
+    """Runtime, file and kernels, and the speed by which they were chosen."""
+    model = server("data").client.get("/v1/info").json()["model"]
+    assert model["runtime"].split()[0] in ("onnxruntime", "openvino")
+    assert model["images_per_second"] is None or model["images_per_second"] > 0

@@ -77,11 +77,13 @@ def described(network: LoadedModel) -> schemas.ModelInfo:
     artefact = network.artefact
     return schemas.ModelInfo(
         name=artefact.name,
-        precision=artefact.precision,
+        precision=network.precision,
         fingerprint=artefact.fingerprint,
         dim=artefact.dim,
         default_threshold=artefact.default_threshold,
         providers=list(network.providers),
+        runtime=network.runtime,
+        images_per_second=(network.run.speed if network.run else 0) or None,
     )
 
 

@@ -16,12 +16,16 @@ class ModelInfo(Answer):
     """A model that is loaded."""
 
     name: Text = Field(description="The network")
-    precision: Text = Field(description="fp32, int8 and so on")
+    precision: Text = Field(description="What it computes in: fp32, bf16, int8, fp16")
     fingerprint: Text = Field(description="Of all that decides a vector")
     dim: Count = Field(description="Numbers of a vector")
     default_threshold: Cosine = Field(description="The score that is a match where none is set")
     providers: Annotated[list[Text], Field(max_length=16)] = Field(
         description="The providers really in use, first one first"
+    )
+    runtime: Text = Field(description="Runtime, file and kernels, chosen by measuring, as in `onnxruntime int8 plain`")
+    images_per_second: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
+        description="Of one thread, as measured when it was chosen; null where there was nothing to choose"
     )
 
 
