@@ -181,3 +181,15 @@ def test_what_an_export_writes_comes_back_with_its_types(pics: Path) -> None:
         target = Memory()
         assert import_of(pics / name, target).created == 1
         assert json.dumps(target.items["x"][1], sort_keys=True) == json.dumps(metadata, sort_keys=True)
+
+
+def test_a_catalogue_of_photographs_goes_in_with_exactly_its_rows(photo_root: Path) -> None:
+    """Skips where the photographs are absent."""
+    file = photo_root / "groceries" / "catalogue.csv"
+    with file.open(encoding="utf-8", newline="") as text:
+        rows = {row["id"]: {"label": row["label"], "category": row["category"]} for row in csv.DictReader(text)}
+    target = Memory()
+    target.max_bytes = 20 * 2**20
+    tally = import_of(file, target)
+    assert (tally.created, tally.bad) == (len(rows), [])
+    assert {id: metadata for id, (_, metadata) in target.items.items()} == rows
