@@ -21,7 +21,6 @@ import orjson
 
 from index.errors import ItemNotFound, StoreCorrupt
 from index.items import Item, Vector
-from service.errors import InvalidRequest
 
 Pages = Iterator[tuple[list[Item], Vector | None]]  # items, and their vectors float32 (n, dim) where wanted
 Original = Callable[[str], bytes]  # kept bytes by sha256
@@ -66,15 +65,10 @@ def jsonl_bytes(pages: Pages) -> Iterator[bytes]:
 
 
 def parquet_bytes(pages: Pages, *, dim: int, vectors: bool, told: dict[str, str]) -> Iterator[bytes]:
-    """Columns `id`, `metadata` as JSON text and, where wanted, `vector`, a list of `dim` floats. told: of the file.
+    """Columns `id`, `metadata` as JSON text and, where wanted, `vector`, a list of `dim` floats. told: of the file."""
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
 
-    Raises InvalidRequest where pyarrow is not installed.
-    """
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise InvalidRequest("format", "parquet files need pyarrow: pip install 'lookalike[parquet]'") from None
     fields = [arrow.field("id", arrow.string()), arrow.field("metadata", arrow.string())]
     if vectors:
         fields.append(arrow.field("vector", arrow.list_(arrow.float32(), dim)))

@@ -20,11 +20,9 @@ COLUMNS = ("id", "vector", "metadata")
 
 def open_parquet(file: Path, block: int) -> tuple[int, int, Iterator[Block]]:
     """Rows, numbers in each vector, and the rows in blocks of at most `block`. Raises VectorFileError, OSError."""
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise VectorFileError("parquet files need pyarrow: pip install 'lookalike[parquet]'") from None
+    import pyarrow as arrow  # takes a third of a second, which other imports need not wait for
+    import pyarrow.parquet as parquet
+
     try:
         opened = parquet.ParquetFile(file)
     except arrow.ArrowInvalid as error:
