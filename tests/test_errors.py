@@ -17,6 +17,10 @@ KINDS: list[tuple[errors.ServiceError, int, str, str | None]] = [
     (errors.Overloaded(0.1), 503, "overloaded", "1"),
     (errors.DeadlinePassed(), 503, "overloaded", "1"),
     (errors.InvalidRequest("crop", "not a part of the picture"), 422, "invalid-request", None),
+    (errors.Unauthorized("Send a key"), 401, "unauthorized", None),
+    (errors.Forbidden("This needs another key"), 403, "forbidden", None),
+    (errors.RateLimited("2/hour", 30.2), 429, "rate-limited", "30"),
+    (errors.QueryExpired(900.0), 404, "not-found", None),
     (errors.UrlRefused("switched off"), 422, "url-refused", None),
     (errors.UrlTooLarge("larger than 20 MiB"), 502, "url-failed", None),
 ]

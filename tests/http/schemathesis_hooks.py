@@ -8,7 +8,11 @@ import schemathesis
 
 # Search fields that are empty, or the text `null`, in a form or a query string.
 BLANK = (None, "", "null")
-FIELDS = ("limit", "offset", "score_threshold", "filter", "group_by", "crop")
+FIELDS = (
+    *("limit", "offset", "score_threshold", "filter", "group_by", "crop", "expires", "signature", "vectors"),
+    *("facets", "total", "boost", "bury", "decay", "sort", "per_group", "pin", "fallback", "diversity", "collapse"),
+    "explain",
+)
 
 
 @schemathesis.hook

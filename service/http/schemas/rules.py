@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter, ValidationError
 
 from index import filters
 from index.errors import FilterError
 from index.times import UNIT, instant, is_instant
-from service.http.schemas.base import Request
+from service.http.schemas.base import FieldsRefused, Request
 from service.http.schemas.fields import ItemId
 from service.http.schemas.filters import SelectiveFilter, selective
 from service.http.schemas.wording import errors_of
@@ -24,7 +23,7 @@ MAX_JSON = 2**17  # characters of a rule's JSON text
 MAX_FACETS = 10
 Key = Annotated[str, Field(min_length=1, max_length=256, description="A metadata key, or a dotted path")]
 Factor = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False, description="What the score is multiplied by")]
-_SPAN = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(s|m|h|d|w)")
+SPAN = r"^(?:[1-9][0-9]{0,5}(?:\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9])[smhdw]$"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _FARTHEST = 1e18
 
@@ -40,9 +39,15 @@ def _which(value: Any) -> filters.Filter:
 Which = Annotated[Any, PlainValidator(_which, json_schema_input_type=SelectiveFilter)]
 
 
-def _either(description: str) -> WithJsonSchema:
-    kinds = {"type": ["number", "string"], "minimum": -_FARTHEST, "maximum": _FARTHEST, "maxLength": 64}
-    return WithJsonSchema(kinds | {"description": description})
+def _time(text: str) -> str:
+    if text != "now" and not is_instant(text):
+        raise ValueError("must be an RFC 3339 time, or now")
+    return text
+
+
+Left = Annotated[
+    float, Field(ge=0.001, le=0.999, allow_inf_nan=False, description="What is left of the score at `scale`")
+]
 
 
 class Boost(Request):
@@ -65,34 +70,53 @@ class Bury(Request):
         return self.filter  # type: ignore[no-any-return]
 
 
-class Decay(Request):
-    """The score shrinks with the distance of a number or a time from `origin`: to `decay` of it at `scale`."""
+class DecayByNumber(Request):
+    """The score shrinks with the distance of a number from `origin`: to `decay` of it at `scale`."""
 
     key: Key
-    origin: Annotated[float | str, _either("A number, an RFC 3339 time, or `now`")]
-    scale: Annotated[float | str, _either("A number; with times a span such as `30d` or `12h`")]
-    decay: Annotated[
-        float, Field(ge=0.001, le=0.999, allow_inf_nan=False, description="What is left of the score there")
-    ] = 0.5
-
-    @model_validator(mode="after")
-    def _fits(self) -> Decay:
-        self.rule()
-        return self
+    origin: Annotated[
+        float, Field(ge=-_FARTHEST, le=_FARTHEST, allow_inf_nan=False, description="Where nothing is lost")
+    ]
+    scale: Annotated[float, Field(ge=1e-9, le=_FARTHEST, allow_inf_nan=False, description="How far away half is lost")]
+    decay: Left = 0.5
 
     def rule(self) -> rules.Decay:
-        """Raises ValueError where origin and scale do not go together."""
-        if isinstance(self.origin, str):
-            if self.origin != "now" and not is_instant(self.origin):
-                raise ValueError("origin must be a number, an RFC 3339 time, or now")
-            span = _SPAN.fullmatch(self.scale) if isinstance(self.scale, str) else None
-            if span is None or float(span[1]) == 0:
-                raise ValueError("scale must be a span such as 30d or 12h where origin is a time")
-            origin = int(time.time()) * UNIT if self.origin == "now" else instant(self.origin)
-            return rules.Decay(self.key, origin, float(span[1]) * _SECONDS[span[2]] * UNIT, self.decay, times=True)
-        if isinstance(self.scale, str) or not 0 < self.scale < _FARTHEST or not abs(self.origin) < _FARTHEST:
-            raise ValueError("scale must be a number above 0 where origin is a number")
-        return rules.Decay(self.key, float(self.origin), float(self.scale), self.decay)
+        return rules.Decay(self.key, self.origin, self.scale, self.decay)
+
+
+class DecayByTime(Request):
+    """The same with a time, RFC 3339 text in the metadata."""
+
+    key: Key
+    origin: Annotated[
+        str,
+        AfterValidator(_time),
+        Field(description="RFC 3339; left out, or the text `now`: now", json_schema_extra={"format": "date-time"}),
+    ] = Field("now", max_length=64)
+    scale: Annotated[
+        str, Field(pattern=SPAN, max_length=32, description="How far away half is lost: `30d`, `12h`, `1.5w`")
+    ]
+    decay: Left = 0.5
+
+    def rule(self) -> rules.Decay:
+        origin = int(time.time()) * UNIT if self.origin == "now" else instant(self.origin)
+        return rules.Decay(
+            self.key, origin, float(self.scale[:-1]) * _SECONDS[self.scale[-1]] * UNIT, self.decay, times=True
+        )
+
+
+def _decay(value: Any) -> DecayByNumber | DecayByTime:
+    """By the kind of its scale; a refusal speaks of that kind alone."""
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
+    kind = DecayByTime if isinstance(value.get("scale"), str) else DecayByNumber
+    try:
+        return kind.read(value)
+    except FieldsRefused as refused:
+        raise ValueError("; ".join(f"{each['field']} {each['message']}" for each in refused.errors)[:400]) from None
+
+
+Decay = Annotated[Any, PlainValidator(_decay, json_schema_input_type=DecayByNumber | DecayByTime)]
 
 
 class Sort(Request):

@@ -24,7 +24,9 @@ def note(directory: Path, heads: Iterable[Head]) -> None:
     path, new = directory / NAME, directory / f".{NAME}"
     with contextlib.suppress(OSError):
         if not path.exists() or path.read_bytes() != marks:
-            new.write_bytes(marks)
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(marks)
             new.replace(path)
         new.unlink(missing_ok=True)  # of a process that was killed
 
