@@ -9,7 +9,7 @@ import schemathesis
 # Search fields that are empty, or the text `null`, in a form or a query string.
 BLANK = (None, "", "null")
 FIELDS = (
-    *("limit", "offset", "score_threshold", "filter", "group_by", "crop", "expires", "signature", "vectors"),
+    *("limit", "offset", "score_threshold", "filter", "group_by", "crop", "expires", "signature", "vectors", "format"),
     *("facets", "total", "boost", "bury", "decay", "sort", "per_group", "pin", "fallback", "diversity", "collapse"),
     "explain",
 )

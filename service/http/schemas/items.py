@@ -157,6 +157,6 @@ class Signature(Texts):
     expires: (
         Annotated[int, Field(ge=0, le=10**11, description="UTC seconds at which the address stops to open")] | None
     ) = None
-    signature: Annotated[str, text(64, pattern="^[A-Za-z0-9_-]*$")] | None = Field(
+    signature: Annotated[str, Field(max_length=64, pattern="^[A-Za-z0-9_-]*$")] | None = Field(
         None, description="As search results carry it; a request with a key needs none"
     )
