@@ -42,7 +42,7 @@ EQUAL = 5e-5  # of a cosine: what half precision leaves open
 WANTED, SHARE = 0.99, 0.25  # true recall; p50 as a share of exact search's
 COLUMNS = (
     *("catalogue", "vectors", "true recall", "reported", "interval", "inside", "p50 ms", "exact ms", "÷ exact"),
-    *("lists", "depth", "bits a row", "bytes a row", "build s"),
+    *("lists", "depth", "bits a row", "bytes a row", "build s", "of it measuring"),
 )
 PRINT = "benchmark"
 
@@ -146,6 +146,8 @@ def told(info: CollectionInfo, count: int) -> dict[str, Any]:
         "axes": index.effort.axes * index.effort.bits,
         "bytes": index.memory_bytes / count,
         "build_s": index.work["build"].seconds,
+        "filtered": [(each.share, each.value, each.low, each.high) for each in index.recall.filtered],
+        "measuring": index.recall.seconds * index.work["build"].runs / index.work["build"].seconds,
         "builds": index.work["build"].runs,
     }
 
@@ -201,7 +203,7 @@ def _row(task: Task, found: dict[str, Any]) -> tuple[object, ...]:
     return (
         *(task.name, task.count, f"{found['true']:.4f}", f"{found['reported']:.4f}"),
         *(f"{found['low']:.4f}–{found['high']:.4f}", inside, found["p50_ms"], found["exact_ms"], found["ratio"]),
-        *(found["lists"], found["depth"], found["axes"], found["bytes"], found["build_s"]),
+        *(found["lists"], found["depth"], found["axes"], found["bytes"], found["build_s"], found["measuring"]),
     )
 
 

@@ -39,7 +39,7 @@ class Recall:
     """Share of the true ten nearest that searches find, measured on a sample of the collection's own vectors.
 
     value: as measured; low, high: its 95 % interval; queries: how many were asked; measured_at: UTC seconds. filtered:
-    the same under filters that a share of the items pass.
+    the same under filters that a share of the items pass; seconds: that measuring took.
     """
 
     value: float
@@ -48,6 +48,7 @@ class Recall:
     queries: int
     measured_at: float
     filtered: tuple[FilteredRecall, ...] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

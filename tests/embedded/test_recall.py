@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -390,6 +391,44 @@ def test_rows_are_moved_as_far_away_as_real_queries_are(hard_file: VectorFile, n
 
 
 @settings(deadline=None, max_examples=examples(30))
+@given(
+    st.integers(1, 40),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([None, 0.5, 0.2]),
+    st.builds(Effort, st.integers(1, 30), st.integers(1, 300), st.sampled_from([1.0, 2.0]), st.integers(1, 128)),
+)
+def test_a_cautious_search_ends_and_finds_no_less(
+    hard_file: VectorFile, k: int, seed: int, kept: float | None, effort: Effort
+) -> None:
+    """Whatever it begins with, under a filter too: what is found is as good or better, and each row once."""
+    index = built_once(hard_file)
+    random = np.random.default_rng(seed)
+    selection = None if kept is None else index.select(np.flatnonzero(random.random(10_000) < kept) + 1)
+    query = hard(1, seed % 1000)[0]
+    plain, _ = index.nearest(query, k, selection, effort=effort)
+    for caution in (2, 8):
+        scores, keys = index.nearest(query, k, selection, effort=replace(effort, caution=caution))
+        assert len(np.unique(keys)) == len(keys) >= len(plain)
+        assert (scores[: len(plain)] >= plain - 1e-6).all()
+
+
+def test_caution_finds_the_few_that_lie_far_from_everything(tmp_path: Path) -> None:
+    """Where most lie in one crowd, a query apart from it has its neighbours anywhere: a usual search misses them."""
+    random = np.random.default_rng(2)
+    crowd, apart = random.standard_normal(256), random.standard_normal((1_500, 256))
+    rows = unit(np.concatenate([crowd + 0.4 * random.standard_normal((8_500, 256)), apart])[random.permutation(10_000)])
+    queries = unit(random.standard_normal((60, 256)))
+    with VectorFile.create(tmp_path / "v", dim=256, fingerprint="f") as file:
+        file.append(np.arange(1, 10_001), rows)
+        index = CompressedIndex.build(file)
+        recalls = []
+        for caution in (0, 2, 8):
+            index.tuning = Tuning(caution=caution)
+            recalls.append(true_recall(index, rows, queries))
+        assert recalls[0] < recalls[1] <= recalls[2] and recalls[2] > 0.97
+
+
+@settings(deadline=None, max_examples=examples(30))
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1), st.sampled_from([1.0, 0.5, 0.05]))
 def test_comparing_every_vector_is_numpys_answer(hard_file: VectorFile, k: int, seed: int, kept: float) -> None:
     """In order or row by row, whatever was removed and whatever a filter keeps."""
@@ -403,3 +442,23 @@ def test_comparing_every_vector_is_numpys_answer(hard_file: VectorFile, k: int, 
     expected = np.sort(rows @ query)[::-1][:k]
     np.testing.assert_allclose(scores, expected, atol=2e-4)
     assert np.isin(keys, allowed).all() and len(np.unique(keys)) == len(keys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("distinct", "recall"), [(3, 0.995), (1, 0.995), (3, 1.0)])
+def test_a_hundred_thousand_of_a_few_vectors(tmp_path: Path, distinct: int, recall: float) -> None:
+    """Three vectors over and over, or one: built, measured and searched like any, every neighbour as near as any."""
+    random = np.random.default_rng(3)
+    few = unit(random.standard_normal((distinct, 64)))
+    numbers = random.integers(0, distinct, 100_000)
+    catalogue = EmbeddedCatalogue.open(tmp_path, recall=recall)
+    collection, _ = catalogue.create("c", model="m", fingerprint="f", dim=64)
+    collection.import_vectors([f"i{n}" for n in range(100_000)], few[numbers], None, fingerprint="f")
+    state = settled(collection, 240)
+    assert state.vectors == 100_000 and state.kind == "ivf-rabitq"
+    assert state.recall is not None and state.recall.value >= 0.995
+    for query in few:
+        found = collection.search(query, limit=20)
+        assert len(found.matches) == 20 and min(match.score for match in found.matches) > 0.9999
+    assert collection.search(unit(random.standard_normal((1, 64)))[0], limit=5).best_score is not None
+    catalogue.close()

@@ -64,12 +64,14 @@ class Basis:
         """The same with no more axes than there are."""
         return replace(shape, axes=min(shape.axes, self.dim))
 
-    def finer_codes(self, shape: Shape) -> Shape | None:
-        """The next one that keeps more of each vector; None where none does."""
-        more = next((axes for axes in AXES if axes > shape.axes), AXES[-1])
-        if shape.axes < min(more, self.dim):
-            return replace(shape, axes=min(more, self.dim))
-        return replace(shape, bits=2) if shape.bits == 1 else None
+    def all_axes(self, shape: Shape) -> Shape | None:
+        """The same with as many axes as are ever kept; None where it has them."""
+        most = min(AXES[-1], self.dim)
+        return replace(shape, axes=most) if shape.axes < most else None
+
+    def more_bits(self, shape: Shape) -> Shape | None:
+        """The same with two bits an axis; None where it has them. Four are scanned at a tenth of the speed."""
+        return replace(shape, bits=2) if shape.bits < 2 else None
 
     def turn(self, axes: int, random: np.random.Generator) -> Any:
         """A FAISS transform float32 (m, dim) → (m, axes): the leading axes less the mean, rotated at random."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,12 @@ class CompressedIndex:
         return int(self._file.keys[row])
 
     @property
+    def looked(self) -> tuple[int, int]:
+        """Lists and rows that this thread's last search looked into."""
+        scratch = self._scratches.own
+        return scratch.looked, scratch.fetched
+
+    @property
     def axes(self) -> int:
         """How many axes are kept of each vector."""
         return int(self._ivf.d)
@@ -179,12 +185,6 @@ class CompressedIndex:
     def usual(self, k: int) -> Effort:
         """Where a search for the k nearest of everything starts from, before it is tuned."""
         return effort_for(k, self.indexed, max(1, self.count), self.lists)
-
-    def lists_of(self, query: Floats, effort: Effort) -> int:
-        """How many lists a search for float32 (dim,) looks into."""
-        scratch = self._scratches.own
-        self._lists.turn(query, scratch)
-        return self._lists.nearest(scratch, effort.lists, effort.most, effort.reach)
 
     def encode(self, first: int, stop: int) -> Batch:
         """Compresses rows first…stop-1 of the file, beside searches; `merge` takes them over."""
@@ -264,17 +264,58 @@ class CompressedIndex:
         if effort is None:
             usual = effort_for(k, self.indexed, available, self._ivf.nlist)
             effort = self.tuning.apply(usual, filtered=allowed is not None)
-        scratch, lists = self._scratches.own, self._lists
-        scratch.room(0, _FAR * effort.depth)
-        lists.turn(query, scratch)
+        scratch = self._scratches.own
+        scratch.looked = scratch.fetched = 0
+        self._lists.turn(query, scratch)
+        while True:
+            scratch.room(0, _FAR * effort.depth)
+            rows, number = self._near(scratch, effort, allowed, bits, available)
+            scratch.looked, scratch.fetched = scratch.looked + number, scratch.fetched + len(rows)
+            scores = self._file.score(query, rows)
+            order = (-scores).argsort(kind="stable")[:k]
+            further = self._further(scratch, effort, rows, order, number)
+            if further is None:
+                return scores[order], self._file.keys[rows[order]]
+            if further.depth * _IN_ORDER >= available:
+                scratch.fetched += available // _IN_ORDER
+                return self._compared(query, k, self._alive.bits if bits is None else bits, available)
+            effort = further
+
+    def _near(
+        self, scratch: Scratch, effort: Effort, allowed: Selection | None, bits: Bits | None, available: int
+    ) -> tuple[Rows, int]:
+        """Row numbers of candidates, nearest by estimate first, and the number of lists they come from."""
         if allowed is not None and bits is not None:
-            return self._best(query, self._allowed(scratch, effort, allowed, bits), k)
+            return self._allowed(scratch, effort, allowed, bits)
+        lists = self._lists
         number = lists.nearest(scratch, effort.lists, effort.most, effort.reach)
         rows = self._candidates(scratch, number, effort.depth, bits)
         while len(rows) < min(effort.depth, available) and number < lists.number:  # small lists, or removed rows
             number = lists.nearest(scratch, _FAR * number, 1, 1.0)
             rows = self._candidates(scratch, number, effort.depth, bits)
-        return self._best(query, rows, k)
+        return rows, number
+
+    def _further(self, scratch: Scratch, effort: Effort, rows: Rows, order: Rows, number: int) -> Effort | None:
+        """What to go on with, where the nearest found lie so far out that others may lie beyond; None where not.
+
+        rows: candidates; order: places of the best among them; number: lists they come from.
+        """
+        if not effort.caution or not len(order):
+            return None
+        deep = int(order.max()) * effort.caution >= len(rows) and len(rows) >= effort.depth
+        wide = max(number, effort.lists) < self._lists.number and not set(
+            scratch.lists[number // 2 : number].tolist()
+        ).isdisjoint(self._lists.of(rows[order]))
+        if not deep and not wide:
+            return None
+        lists = _FAR * max(number, effort.lists) if wide else effort.lists
+        return replace(
+            effort,
+            depth=_FAR * effort.depth if deep else effort.depth,
+            lists=lists,
+            most=max(lists, effort.most),
+            reach=1.0 if wide else effort.reach,
+        )
 
     def nearest_of(self, queries: Floats, k: int) -> tuple[Floats, Keys]:
         """`search` of many at once, without a filter: one pass through the lists for all, on the calling thread.
@@ -284,6 +325,7 @@ class CompressedIndex:
         if self.count <= max(EXACT_ROWS, 2 * k) or self.tuning.exact:
             return self.search(queries, k)
         effort = self.tuning.apply(effort_for(k, self.indexed, self.count, self._ivf.nlist))
+        scratch = self._scratches.own
         faiss.omp_set_num_threads(1)
         points = self._lists.turned(np.ascontiguousarray(queries, np.float32))
         lists, away = self._lists.nearest_of(points, effort.lists, effort.most, effort.reach)
@@ -298,15 +340,21 @@ class CompressedIndex:
         keys = np.full((len(queries), k), -1, np.int64)
         for place, query in enumerate(queries):
             candidates = rows[place][rows[place] >= 0]
-            if len(candidates) < min(effort.depth, self.count):  # small lists, or removed rows: it has to look further
+            own = self._file.score(query, candidates)
+            order = (-own).argsort(kind="stable")[:k]
+            looked = int((lists[place] >= 0).sum())
+            scratch.room(looked, 0)
+            scratch.lists[:looked] = lists[place][:looked]
+            short = len(candidates) < min(effort.depth, self.count)  # small lists, or removed rows
+            if short or self._further(scratch, effort, candidates, order, looked) is not None:
                 found, found_keys = self.nearest(query, k)
             else:
-                found, found_keys = self._best(query, candidates, k)
+                found, found_keys = own[order], self._file.keys[candidates[order]]
             scores[place, : len(found)], keys[place, : len(found)] = found, found_keys
         return scores, keys
 
-    def _allowed(self, scratch: Scratch, effort: Effort, allowed: Selection, bits: Bits) -> Rows:
-        """Row numbers of candidates among allowed rows: in the lists that hold as many as they should."""
+    def _allowed(self, scratch: Scratch, effort: Effort, allowed: Selection, bits: Bits) -> tuple[Rows, int]:
+        """As `_near` among allowed rows: in the lists that hold as many as they should."""
         away = self._lists.distances(scratch.point)
         within = self._lists.within(away, scratch.point, effort.reach)
         number = math.ceil(max(effort.lists, min(within, effort.most)) * effort.spread)
@@ -317,11 +365,11 @@ class CompressedIndex:
             if reached > 2 * number:  # what is allowed lies far from the query, where estimates are rough
                 lists, _ = nearest_holding(away, allowed.per_list, _FAR * number * even, _FAR * number)
                 depth = _FAR * effort.depth
-            scratch.room(len(lists), 0)
+            scratch.room(len(lists), _FAR * effort.depth)
             scratch.lists[: len(lists)] = lists
             rows = self._candidates(scratch, len(lists), depth, bits)
             if len(rows) >= min(effort.depth, len(allowed)) or number >= self._lists.number:
-                return rows
+                return rows, len(lists)
             number *= _FAR
 
     def _candidates(self, scratch: Scratch, lists: int, depth: int, bits: Bits | None) -> Rows:

@@ -33,7 +33,9 @@ class Effort:
 
     lists: how many are scanned at least; depth: candidates that are re-scored; both at least 1. reach: lists whose
     centroid is at most so many times as far (squared) as the nearest one are scanned too, `most` lists at the utmost.
-    spread: times as many lists, because only some of their rows may be found.
+    spread: times as many lists, because only some of their rows may be found. caution: where one of the nearest found
+    comes from behind this part (1 ⁄ caution) of the candidates, or from the further half of the lists, the search goes
+    on with four times as many, until it does not; 0: it never does.
     """
 
     lists: int
@@ -41,6 +43,7 @@ class Effort:
     reach: float = 1.0
     most: int = 1
     spread: float = 1.0
+    caution: int = 0
 
 
 @functools.lru_cache(maxsize=256)

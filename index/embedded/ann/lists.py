@@ -58,6 +58,11 @@ class Lists:
                 grown[faiss.rev_swig_ptr(ivf.invlists.get_ids(number), size)] = number
         self._of_row = grown
 
+    def of(self, rows: Numbers) -> list[int]:
+        """The list of each row."""
+        found: list[int] = self._of_row[rows].tolist()
+        return found
+
     def count(self, chosen: npt.NDArray[np.bool_]) -> Numbers:
         """int64 (lists,): how many chosen rows each list holds. chosen: bool (rows,)."""
         return np.bincount(self._of_row[chosen], minlength=self.number)
@@ -68,13 +73,13 @@ class Lists:
         np.add(np.asarray(product)[0], self._offset, out=scratch.point)
 
     def nearest(self, scratch: Scratch, least: int, most: int, reach: float) -> int:
-        """Puts the lists nearest to `scratch.point` into `scratch.lists`; returns how many.
+        """Puts the lists nearest to `scratch.point` into `scratch.lists`, nearest first; returns how many.
 
         Those up to `reach` times the squared distance of the first, but `least` at least and `most` at the utmost.
         """
         if least >= self.number:
             scratch.room(self.number, 0)
-            scratch.lists[: self.number] = np.arange(self.number)
+            scratch.lists[: self.number] = np.arange(self.number)  # all of them, so that their order does not matter
             return int(self.number)
         most = min(max(least, most), self.number)
         scratch.room(most, 0)
@@ -88,7 +93,8 @@ class Lists:
         if reached == wanted < most or scratch.lists[wanted - 1] < 0:
             away = self.distances(scratch.point)
             reached = min(max(least, self.within(away, scratch.point, reach)), most)
-            scratch.lists[:reached] = np.argpartition(away, reached - 1)[:reached]
+            near_ones = np.argpartition(away, reached - 1)[:reached]
+            scratch.lists[:reached] = near_ones[away[near_ones].argsort()]
         return max(least, reached)
 
     def turned(self, queries: Floats) -> Floats:

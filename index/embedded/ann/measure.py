@@ -26,13 +26,14 @@ from index.embedded.ann.selection import Selection
 from index.embedded.ann.tuning import Tried, Tuning, tune
 
 SHARE = 0.25  # of exact search's cost that a search may have before another index is tried
-_PASS = 0.1  # share of a build's time that finding the true neighbours may take, and looking for less effort as well
+_PASS = 0.12  # share of a build's time that finding the true neighbours may take, and looking for less effort as well
 # Nanoseconds on one core, roughly: any search; a code that is scanned, and each of its axes; a centroid's axis that is
 # compared; a vector that is fetched, and one that is compared in order with its neighbours, each for 2048 dimensions.
 # Only their ratios matter, and only between efforts.
 _ANY, _CODE, _AXIS, _CENTROID, _FETCHED, _IN_ORDER = 100_000.0, 33.0, 0.04, 0.05, 420.0, 140.0
-_FINER = (4, 8)  # times as many lists as usual, tried in this order
+_FINER = (4,)  # times as many lists as usual, tried in this order
 _WORTHWHILE = 0.3  # share of what is missing that another index has to bring, for still another one to be tried
+_CAUTION = 2  # to begin with
 _SIFTING = 1.5
 _MOST_SIFTED = 16.0
 
@@ -40,13 +41,15 @@ _MOST_SIFTED = 16.0
 @dataclass(frozen=True, slots=True)
 class Found:
     """What was measured of an index: how to search it, the recall that this gives, and under filters, by share of the
-    rows that pass. cheap: whether the wanted recall was reached at a quarter of exact search's cost.
+    rows that pass. cheap: whether the wanted recall was reached at a quarter of exact search's cost. seconds: that
+    measuring took.
     """
 
     tuning: Tuning
     recall: Recall
     filtered: tuple[tuple[float, Recall], ...]
     cheap: bool
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +84,23 @@ def built(
     breathe()
     shape = basis.first() if start is None else basis.fitting(start)
 
+    building = 0.0
+
     def made(shape: Shape) -> CompressedIndex:
-        return CompressedIndex.build(file, basis=basis, shape=shape, threads=threads, progress=progress)
+        nonlocal building
+        started = time.monotonic()
+        index = CompressedIndex.build(file, basis=basis, shape=shape, threads=threads, progress=progress)
+        building += time.monotonic() - started
+        return index
 
     best = made(shape)
     if best.count <= EXACT_ROWS or target >= 1:  # every vector is compared in any search
         return Built(best, shape, exactly(0))
-    spent = time.monotonic() - began
+    spent, began, building = time.monotonic() - began, time.monotonic(), 0.0
     queries = np.empty((0, file.dim), np.float32) if asked is None else asked
     drawn = Sample.draw(best, file, queries, breathe, threads=threads, seconds=_PASS * spent)
     least = _reach(best, file, drawn, target, breathe=breathe, seconds=_PASS * spent)
-    for better in _shapes(basis, shape):
+    for better in _shapes(basis):
         if least.cheap:
             break
         next_shape = better(shape)
@@ -102,22 +111,13 @@ def built(
         gained = tried.tried.recall.value - least.tried.recall.value
         if tried.cheap or gained > _WORTHWHILE * (1 - least.tried.recall.value):
             best, shape, least = index, next_shape, tried
-    return Built(best, shape, measure(best, file, drawn, target, breathe=breathe, known=least))
+    found = measure(best, file, drawn, target, breathe=breathe, known=least)
+    return Built(best, shape, replace(found, seconds=time.monotonic() - began - building))
 
 
-def _shapes(basis: Basis, first: Shape) -> list[Callable[[Shape], Shape | None]]:
+def _shapes(basis: Basis) -> list[Callable[[Shape], Shape | None]]:
     """What is tried one after the other, each on top of the best so far: more axes, more lists, more bits."""
-    more: list[Callable[[Shape], Shape | None]] = [_more_axes(basis)] * 2
-    more += [_more_lists(times) for times in _FINER]
-    return [*more, basis.finer_codes]
-
-
-def _more_axes(basis: Basis) -> Callable[[Shape], Shape | None]:
-    def more(shape: Shape) -> Shape | None:
-        found = basis.finer_codes(shape)
-        return found if found is not None and found.axes > shape.axes else None
-
-    return more
+    return [basis.all_axes, *(_more_lists(times) for times in _FINER), basis.more_bits]
 
 
 def _more_lists(times: int) -> Callable[[Shape], Shape | None]:
@@ -147,12 +147,12 @@ def _reach(
     def attempt(tuning: Tuning) -> Tried:
         breathe()
         effort = tuning.apply(index.usual(NEAREST + 1))
-        recall = _recall(index, file, drawn.queries, drawn.own, drawn.truth, effort, None, guard)
-        return Tried(tuning, recall, cost(index, file, drawn.queries, effort))
+        recall, costs = _recall(index, file, drawn.queries, drawn.own, drawn.truth, effort, None, guard)
+        return Tried(tuning, recall, max(float(np.median(costs)), float(np.mean(costs)) / 2))
 
     exact = exact_cost(index, file)
     most = max(share * exact, min(exact, 3 * _ANY))  # what any search costs cannot be saved
-    start = Tuning(index.tuning.breadth, index.tuning.depth)
+    start = Tuning(index.tuning.breadth, index.tuning.depth, caution=index.tuning.caution or _CAUTION)
     best = tune(attempt, target, most, start, lambda: time.monotonic() - began < seconds)
     return _Reached(best, best.recall.careful >= target and best.cost <= most)
 
@@ -207,7 +207,7 @@ def _sift(
             breathe()
             usual = effort_for(NEAREST + 1, index.indexed, max(1, len(selection)), index.lists)
             effort = tuning.apply(usual, filtered=True)
-            recall = _recall(index, file, drawn.queries, drawn.own, sifted.truth, effort, selection, guard)
+            recall, _ = _recall(index, file, drawn.queries, drawn.own, sifted.truth, effort, selection, guard)
             if recall.careful >= target or recall.value == 1 or tuning.sifted >= _MOST_SIFTED:
                 break
             tuning = replace(tuning, sifted=tuning.sifted * _SIFTING)
@@ -224,17 +224,20 @@ def _recall(
     effort: Effort,
     selection: Selection | None,
     guard: Callable[[], AbstractContextManager[None]],
-) -> Recall:
+) -> tuple[Recall, Floats]:
+    """The recall, and what each query cost: float32 (n,), nanoseconds, roughly."""
+    costs = np.empty(len(queries), np.float32)
     found = np.full(truth.shape, -np.inf, np.float32)
     for place, (query, row) in enumerate(zip(queries, own.tolist(), strict=True)):
         with guard():
             _, keys = index.nearest(query, NEAREST + 1, selection, effort=effort)
+            costs[place] = cost(index, file, *index.looked)
         if row >= 0:
             keys = keys[keys != file.keys[row]]
         rows = file.find(keys[:NEAREST])
         # Scored like the truth: what a search rounds must not count as missed.
         found[place, : len(rows)] = -np.sort(-(file.read(rows).astype(np.float32) @ query))
-    return compare(found, truth)
+    return compare(found, truth), costs
 
 
 def exact_cost(index: CompressedIndex, file: VectorFile) -> float:
@@ -242,8 +245,7 @@ def exact_cost(index: CompressedIndex, file: VectorFile) -> float:
     return _ANY + _IN_ORDER * len(index) * file.dim / 2048
 
 
-def cost(index: CompressedIndex, file: VectorFile, queries: Floats, effort: Effort) -> float:
-    """Nanoseconds that a search takes with this effort, roughly."""
-    lists = np.mean([index.lists_of(query, effort) for query in queries[:64]]) if len(queries) else effort.lists
+def cost(index: CompressedIndex, file: VectorFile, lists: int, rows: int) -> float:
+    """Nanoseconds that a search takes which looks into so many lists and fetches so many rows, roughly."""
     codes = lists * index.indexed / index.lists * (_CODE + _AXIS * index.axes * index.bits**2)
-    return float(_ANY + codes + _CENTROID * index.lists * index.axes + effort.depth * _FETCHED * file.dim / 2048)
+    return float(_ANY + codes + _CENTROID * index.lists * index.axes + rows * _FETCHED * file.dim / 2048)

@@ -32,8 +32,11 @@ class Recall:
 
     @property
     def careful(self) -> float:
-        """Half-way from the value down to the interval's end: about a standard error below the value."""
-        return (self.value + self.low) / 2
+        """Half-way from the value down to the interval's end: about a standard error below the value.
+
+        1 where nothing was missed: more than that no sample of this size can say.
+        """
+        return 1.0 if self.value == 1 and self.queries else (self.value + self.low) / 2
 
 
 def compare(found: Floats, truth: Floats) -> Recall:

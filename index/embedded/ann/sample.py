@@ -23,7 +23,7 @@ from index.embedded.ann.train import HELD_OUT, held_out, sample
 
 SHARES = (0.1, 0.01)  # of the rows that pass the filters under which recall is measured as well
 _BLOCK = 4_096  # rows compared at once
-_LEAST = 128  # queries, however little time there is
+_LEAST = 192  # queries, however little time there is
 _ENOUGH = 16  # real queries from which it is told how far away they lie
 _FEW = 48  # queries that this is compared with
 _APART = 0.005  # cosine that makes no difference
@@ -66,7 +66,7 @@ class Sample:
     ) -> Sample:
         """asked: real queries float32 (m, dim), unit; at most half of the sample. breathe: called for every block.
 
-        seconds: that the pass may take; with less it makes do with fewer queries, but not with less than 128.
+        seconds: that the pass may take; with less it makes do with fewer queries, but not with less than 192.
         """
         random = np.random.default_rng(_SEED)
         alive = index.alive_rows()

@@ -19,18 +19,20 @@ _ROWS = 256
 
 class Scratch:
     """point: float32 (axes,), the turned query. lists: int64 and away: float32, at least (lists,). rows: int64 and
-    estimates: float32, at least (depth,). Each has its address beside it, as FAISS wants it.
+    estimates: float32, at least (depth,). Each has its address beside it, as FAISS wants it. looked, fetched: lists and
+    rows that the last search looked into, over all of its rounds.
     """
 
     __slots__ = (
         *("point", "point_at", "most", "away", "away_at", "lists", "lists_at"),
         *("depth", "estimates", "estimates_at", "rows", "rows_at"),
+        *("looked", "fetched"),
     )
 
     def __init__(self, axes: int) -> None:
         self.point: npt.NDArray[np.float32] = np.empty(axes, np.float32)
         self.point_at = _pointer(self.point)
-        self.most = self.depth = 0
+        self.most = self.depth = self.looked = self.fetched = 0
         self.room(_LISTS, _ROWS)
 
     def room(self, lists: int, depth: int) -> None:

@@ -1,8 +1,8 @@
 """How much harder or less hard than usual one index has to be searched, found by measuring on its own vectors.
 
 `index.embedded.ann.effort` says where to start; what was fitted there on other vectors decides nothing. Breadth (lists
-looked into) and depth (candidates re-scored) are raised step by step, each time the one that brings more recall for its
-cost, until the target is reached; or lowered while it still is.
+looked into), depth (candidates re-scored) and caution (how soon a search goes on) are raised step by step, each time
+the one that brings more recall for its cost, until the target is reached; or lowered while it still is.
 """
 
 from __future__ import annotations
@@ -16,29 +16,31 @@ from index.embedded.ann.recall import Recall
 _STEP = 1.5
 _LEAST = 0.5
 _MOST_STEPS = 16
+_MOST_CAUTION = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """breadth, depth: times as many lists and candidates as `effort_for` says; sifted: times as many again under a
-    filter. exact: every vector is compared.
+    filter. caution: as of `Effort`. exact: every vector is compared.
     """
 
     breadth: float = 1.0
     depth: float = 1.0
     exact: bool = False
     sifted: float = 1.0
+    caution: int = 0
 
     def apply(self, effort: Effort, *, filtered: bool = False) -> Effort:
         """What to search with. Under a filter never less than usual: that is what was measured without one."""
         breadth, depth = self.breadth, self.depth
         if filtered:
             breadth, depth = max(1.0, breadth) * self.sifted, max(1.0, depth) * self.sifted
-        if breadth == depth == 1.0:
+        if breadth == depth == 1.0 and effort.caution == self.caution:
             return effort
         lists, most = (max(1, round(breadth * number)) for number in (effort.lists, effort.most))
         reach = 1 + (effort.reach - 1) * min(breadth, 4.0)
-        return Effort(lists, max(1, round(depth * effort.depth)), reach, max(lists, most), effort.spread)
+        return Effort(lists, max(1, round(depth * effort.depth)), reach, max(lists, most), effort.spread, self.caution)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,16 @@ def tune(
     for _ in range(_MOST_STEPS):
         if here.recall.careful >= target:
             break
-        broader, deeper = (
-            attempt(replace(here.tuning, breadth=here.tuning.breadth * _STEP)),
-            attempt(replace(here.tuning, depth=here.tuning.depth * _STEP)),
-        )
-        here = max((broader, deeper), key=lambda one: _gain(here, one))
-        tried += [broader, deeper]
-        if min(broader.cost, deeper.cost) > most:
+        steps = [
+            replace(here.tuning, breadth=here.tuning.breadth * _STEP),
+            replace(here.tuning, depth=here.tuning.depth * _STEP),
+        ]
+        if 0 < here.tuning.caution < _MOST_CAUTION:
+            steps.append(replace(here.tuning, caution=2 * here.tuning.caution))
+        harder = [attempt(step) for step in steps]
+        here = max(harder, key=lambda one: _gain(here, one))
+        tried += harder
+        if min(one.cost for one in harder) > most:
             break
     reached = [one for one in tried if one.recall.careful >= target and one.cost <= most]
     if not reached:

@@ -106,7 +106,8 @@ class LiveIndex:
             filtered = tuple(
                 FilteredRecall(share, one.value, one.low, one.high) for share, one in measured.found.filtered
             )
-            recall = Recall(found.value, found.low, found.high, found.queries, measured.at, filtered)
+            taken = round(measured.found.seconds, 3)
+            recall = Recall(found.value, found.low, found.high, found.queries, measured.at, filtered, taken)
             shape = measured.shape
             effort = Effort(now.lists, now.most, now.depth, measured.tuning.exact, shape.axes, shape.bits)
         return IndexState(

@@ -65,6 +65,7 @@ class Recall(Answer):
     high: Share = Field(description="Upper end of the 95 % interval")
     at: Timestamp = Field(description="When it was measured")
     queries: Count = Field(description="Size of the sample")
+    seconds: Seconds = Field(description="How long measuring took; part of the build's time where it came with one")
     filtered: Annotated[list[FilteredRecall], Field(max_length=4)] = Field(
         description="The same under filters that a part of the items pass"
     )
@@ -73,7 +74,13 @@ class Recall(Answer):
     def of(cls, recall: figures.Recall) -> Recall:
         """The same as it is sent."""
         filtered = [FilteredRecall(share=one.share, **_rounded(one)) for one in recall.filtered]
-        return cls(**_rounded(recall), at=timestamp(recall.measured_at), queries=recall.queries, filtered=filtered)
+        return cls(
+            **_rounded(recall),
+            at=timestamp(recall.measured_at),
+            queries=recall.queries,
+            seconds=recall.seconds,
+            filtered=filtered,
+        )
 
 
 class Effort(Answer):

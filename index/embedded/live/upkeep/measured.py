@@ -78,7 +78,13 @@ class Measured:
             values = json.loads(content[8:])
             found = values.pop("found")
             filtered = tuple((float(share), Recall(**recall)) for share, recall in found["filtered"])
-            kept = Found(Tuning(**found["tuning"]), Recall(**found["recall"]), filtered, bool(found["cheap"]))
+            kept = Found(
+                Tuning(**found["tuning"]),
+                Recall(**found["recall"]),
+                filtered,
+                bool(found["cheap"]),
+                float(found["seconds"]),
+            )
             return cls(kept, Shape(**values.pop("shape")), **values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CacheUnusable(f"{path} cannot be read; measuring again") from error

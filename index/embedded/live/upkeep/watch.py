@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from index.embedded.live.rwlock import ReadWriteLock
 from index.embedded.live.upkeep.asked import Asked
 from index.embedded.live.upkeep.measured import Measured
 
-_CHECK_FROM, _CHECK_SHARE = 2_048, 0.05  # merged rows after which it is looked whether searches still find enough
+_CHECK_FROM, _CHECK_SHARE = 512, 0.05  # merged rows after which it is looked whether searches still find enough
 _MEASURE_SHARE = 0.25  # merged rows after which recall is measured in any case
 _DRIFTED = 0.98  # agreement below which it is measured at once
 _SAMPLE = 64
@@ -74,7 +75,8 @@ class Watch:
     def measure(self, breathe: Callable[[], None]) -> None:
         """Searches become as hard as the wanted recall asks for. breathe: may raise to give up."""
         wanted, shape = self.wanted, self.shape
-        rested, seen = time.monotonic(), self._asked.count
+        began = rested = time.monotonic()
+        seen = self._asked.count
 
         def give_way() -> None:
             nonlocal rested, seen
@@ -90,6 +92,7 @@ class Watch:
             drawn = Sample.draw(self._index, self._file, queries, give_way)
             found = measure.measure(self._index, self._file, drawn, wanted, breathe=give_way, guard=self._lock.reading)
         built = 0.0 if self.measured is None else self.measured.built
+        found = replace(found, seconds=time.monotonic() - began)
         self.note(Measured.now(found, shape, wanted, built))
 
     def _agree(self) -> float:
