@@ -464,7 +464,7 @@ def test_a_thousand_pictures_through_two_kills(server: StartServer) -> None:
         embedded += figure(one, "lookalike_embedded_images_total")
         one.kill()
         one.start()
-        assert one.client.get(path).json()["done"] >= goal - 100  # what was shown is there again
+        assert one.client.get(path).json()["state"] in ("queued", "running")  # by itself
     done = ended(one, "default", job)
     assert done["state"] == "done" and counts(done) == (1000, 990, 0, 10, 0)
     assert len(left_out(one, "default", job)) == 10
