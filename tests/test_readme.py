@@ -13,7 +13,7 @@ from tests.harness.pictures import encoded, pixels
 from tests.harness.process import command
 from tests.harness.serving import ROOT
 
-SECTIONS = ("Two minutes", "Your own catalogue", "The command line")
+SECTIONS = ("Two minutes", "Your own catalogue", "What a shop asks for", "The command line")
 # As typed, but an answer that is an error ends the script.
 PRELUDE = 'set -eu\ncurl() { command curl --silent --show-error --fail-with-body "$@"; echo; }\n'
 
@@ -46,5 +46,8 @@ def test_the_readmes_commands_run_from_top_to_bottom(server: StartServer, tmp_pa
     assert answers[0]["results"][0]["id"] == "drinks:teapot"
     assert answers[3]["results"][0]["id"] == "teapot-1"
     assert answers[4]["score_threshold"] == 0.7
+    assert answers[5]["facets"]["brand"] == [{"value": "acme", "count": 1, "searched": 1}]
+    assert answers[6]["results"][0]["why"] == ["boost × 1.2"]
+    assert answers[7]["best_score"] is None  # the only item there is
     assert "1 new" in done.stdout
     assert (here / "backup.tar").is_file()
