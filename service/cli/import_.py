@@ -37,7 +37,7 @@ def import_(
         typer.Argument(
             metavar="SOURCE",
             parser=a_path,
-            help="A folder, .zip, .tar.gz, .csv, .jsonl or feed (.xml) of pictures; .npy or .parquet of vectors.",
+            help="A folder, .zip, .tar.gz, .csv, .jsonl, .parquet or .xml of pictures; .npy or .parquet of vectors.",
         ),
     ],
     collection: CollectionOption = "default",

@@ -10,11 +10,14 @@ import resource
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from tests.conftest import StartServer
 from tests.harness.importing import data_uri, ended, ids, imported, left_out, send, table, zipped
@@ -75,6 +78,27 @@ def test_an_archive_goes_in_and_what_is_bad_is_told(running: Server, shop: str) 
     assert item["metadata"] == {"path": "things/0003.jpg", "folder": "things"}
     assert counts(imported(running, shop, "d.zip", data)) == (8, 0, 6, 2, 0)
     assert folders(running) == []
+
+
+def test_pictures_in_parquet_go_in_by_job_and_by_command(running: Server, shop: str, tmp_path: Path) -> None:
+    """As Hugging Face writes them; what the two ways store is the same."""
+    rows = [{"bytes": jpeg(number, SMALL), "path": "x.jpg"} for number in range(5)]
+    rows[3]["bytes"] = b"<html>"
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    labels = {"label": [0, 1, 2, 3, 4], "price": [0.5, 1.5, 2.5, 3.5, None]}
+    file = tmp_path / "train.parquet"
+    parquet.write_table(pyarrow.table({"image": pyarrow.array(rows, kind), **labels}), file)
+    job = imported(running, shop, "train.parquet", file.read_bytes())
+    assert counts(job) == (5, 4, 0, 1, 0) and job["state"] == "done"
+    assert [(line["row"], line["id"], line["slug"]) for line in left_out(running, shop, job["id"])] == [
+        (3, "train:3", "unsupported-image")
+    ]
+    item = running.client.get(f"/v1/collections/{shop}/items/train:4").json()
+    assert item["metadata"] == {"label": 4, "price": None}
+    done = running.cli("import", str(file), "--collection", shop, "--json")
+    assert done.returncode == 1, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["created"], summary["unchanged"], summary["failed"]) == (0, 4, 1)
 
 
 def test_rows_of_a_table_are_named_by_their_lines(running: Server, shop: str) -> None:

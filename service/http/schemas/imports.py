@@ -28,8 +28,8 @@ class ImportForm(Texts):
     """A file to import, as multipart/form-data."""
 
     file: File = Field(
-        description="A .zip or .tar.gz of pictures, a table of them (.csv, .jsonl) or vectors (.parquet, .npy); "
-        "an archive's catalogue.csv is its table"
+        description="A .zip or .tar.gz of pictures, a table of them (.csv, .jsonl, .parquet) or "
+        "vectors (.parquet, .npy); an archive's catalogue.csv is its table"
     )
     mode: Literal["add", "sync"] = Field(
         "add", description="`sync`: the collection becomes what the file says, and items that it lacks are removed"

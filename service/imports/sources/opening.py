@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.imports.sources import archive, feed, feed_xml, folder, table, vector_table
+from service.imports.sources import archive, feed, feed_xml, folder, parquet_pictures, table, vector_table
 from service.imports.sources.source import Pictures, SourceError
 from service.text import readable
 
-# What files to import are called.
+# What files to import are called. A .parquet may also have pictures.
 VECTORS = (".npy", ".parquet")
 SUFFIXES = (*archive.SUFFIXES, *table.SUFFIXES, *feed_xml.SUFFIXES, *VECTORS)
 
 
 def holds_vectors(path: Path) -> bool:
     """Whether a file brings ready vectors (`vectors.open_vectors`) instead of pictures."""
-    return not path.is_dir() and (path.suffix.lower() in VECTORS or vector_table.is_vector_table(path))
+    if path.is_dir():
+        return False
+    if path.suffix.lower() == ".parquet":
+        return not parquet_pictures.is_picture_file(path)
+    return path.suffix.lower() in VECTORS or vector_table.is_vector_table(path)
 
 
 def open_pictures(path: Path, *, prefix: str = "", leave_out: Sequence[Path] = (), uploaded: bool = False) -> Pictures:
@@ -32,6 +36,9 @@ def open_pictures(path: Path, *, prefix: str = "", leave_out: Sequence[Path] = (
             return feed.open_list(
                 readable(path.name), lambda: path.open("rb"), table.beside(path, uploaded=uploaded), prefix=prefix
             )
+        if name.endswith(".parquet"):
+            resolve = table.beside(path, uploaded=uploaded)
+            return parquet_pictures.open_parquet_pictures(path, resolve, prefix=prefix)
         kinds = ", ".join((*archive.SUFFIXES, *table.SUFFIXES, *feed_xml.SUFFIXES))
         raise SourceError(f"{readable(path)} is no folder, no pictures ({kinds}) and no vectors (.npy, .parquet)")
     return folder.plan(path, prefix=prefix, leave_out=leave_out)

@@ -30,7 +30,8 @@ def open_parquet(file: Path, block: int) -> tuple[int, int, Iterator[Block]]:
     names = opened.schema_arrow.names
     for needed in ("id", "vector"):
         if needed not in names:
-            raise VectorFileError(f"{file} has no column `{needed}` (it has {', '.join(names[:8])})")
+            also = " and no `image`" if needed == "vector" else ""
+            raise VectorFileError(f"{file} has no column `{needed}`{also} (it has {', '.join(names[:8])})")
     kind = opened.schema_arrow.field("vector").type
     lists = (arrow.types.is_list, arrow.types.is_large_list, arrow.types.is_fixed_size_list)
     if not any(is_kind(kind) for is_kind in lists) or not arrow.types.is_floating(kind.value_type):

@@ -63,31 +63,35 @@ class Table:
     def sources(self) -> Iterator[Source]:
         for line, row in rows(self.name, self.open):
             where = f"{self.name} line {line}"
-            source = refused(row, where) if isinstance(row, Fault) else self._source(row, where)
-            yield replace(source, row=line)
+            if isinstance(row, Fault):
+                yield replace(refused(row, where), row=line)
+            else:
+                yield replace(source_of_row(row, where, self.prefix, self.resolve), row=line)
 
-    def _source(self, row: dict[str, Any], where: str) -> Source:
-        id, image = row.pop("id", None), row.pop("image", None)
-        id = str(id) if isinstance(id, int) and not isinstance(id, bool) else id
-        if not isinstance(id, str) or not id:
-            return refused(Fault("has no id", "invalid-id"), where)
-        if not isinstance(image, str) or not image:
-            return refused(Fault("has no image", "missing-image"), where, id)
-        id = f"{self.prefix}:{id}" if self.prefix else id
-        if not ID.fullmatch(id):
-            return refused(Fault(f"{id[:60]!r} is no id, which is {ID_RULE}", "invalid-id"), where)
-        more = row.pop("metadata", None)
-        if isinstance(more, dict):
-            row = {**more, **row}
-        elif more is not None:
-            row["metadata"] = more
-        found = described(id, row)
-        if isinstance(found, Fault):
-            return refused(found, where, id)
-        try:
-            return pictured(Source(id, found.metadata, unread, where), image, self.resolve)
-        except Unreadable as error:
-            return refused(Fault(str(error), error.slug), where, id)
+
+def source_of_row(row: dict[str, Any], where: str, prefix: str, resolve: Resolve) -> Source:
+    """The source of a row, which is used up: `id`, `image` (what `pictured` takes), `metadata`; the others join it."""
+    id, image = row.pop("id", None), row.pop("image", None)
+    id = str(id) if isinstance(id, int) and not isinstance(id, bool) else id
+    if not isinstance(id, str) or not id:
+        return refused(Fault("has no id", "invalid-id"), where)
+    if not isinstance(image, str | bytes) or not image:
+        return refused(Fault("has no image", "missing-image"), where, id)
+    id = f"{prefix}:{id}" if prefix else id
+    if not ID.fullmatch(id):
+        return refused(Fault(f"{id[:60]!r} is no id, which is {ID_RULE}", "invalid-id"), where)
+    more = row.pop("metadata", None)
+    if isinstance(more, dict):
+        row = {**more, **row}
+    elif more is not None:
+        row["metadata"] = more
+    found = described(id, row)
+    if isinstance(found, Fault):
+        return refused(found, where, id)
+    try:
+        return pictured(Source(id, found.metadata, unread, where), image, resolve)
+    except Unreadable as error:
+        return refused(Fault(str(error), error.slug), where, id)
 
 
 def open_table(
@@ -119,8 +123,10 @@ def _nowhere(image: str) -> Callable[[int], bytes]:
     raise Unreadable("the table came without pictures: send both in one .zip, or name addresses", "not-found")
 
 
-def pictured(source: Source, image: str, resolve: Resolve) -> Source:
-    """A source whose picture is what a cell names. Raises Unreadable."""
+def pictured(source: Source, image: str | bytes, resolve: Resolve) -> Source:
+    """A source whose picture is what a cell holds, or names. Raises Unreadable."""
+    if isinstance(image, bytes):
+        return replace(source, read=partial(_held, image))
     if image[:5].lower() == "data:":
         return replace(source, read=_embedded(image))
     if re.match(r"https?://", image, re.IGNORECASE):
@@ -151,11 +157,15 @@ def _embedded(uri: str) -> Callable[[int], bytes]:
             data = base64.b64decode(data, validate=True) if head.lower().endswith(";base64") else data
         except binascii.Error as error:
             raise Unreadable(f"the data URI is no base64 ({error})") from None
-        if len(data) > max_bytes:
-            raise too_large(max_bytes)
-        return data
+        return _held(data, max_bytes)
 
     return read
+
+
+def _held(data: bytes, max_bytes: int) -> bytes:
+    if len(data) > max_bytes:
+        raise too_large(max_bytes)
+    return data
 
 
 def _refused(fault: Fault, max_bytes: int) -> bytes:
