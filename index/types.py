@@ -98,6 +98,11 @@ class Collection(Protocol):
         """Records that go when the collection is dropped or emptied."""
         ...
 
+    @property
+    def revision(self) -> int:
+        """Another number after every change of its records, however it came about; read without touching the disk."""
+        ...
+
     def set_score_threshold(self, threshold: float | None) -> None:
         """None: back to what is calibrated, or the model's."""
         ...

@@ -44,6 +44,7 @@ class Binding:
         self._indexes = indexes
         self._name = head.name
         self._gone = False
+        self._revision = 0
         self._records = StoredRecords(
             store.writer, store.readers, lambda connection: self._row(connection).id, self._reread
         )
@@ -83,6 +84,11 @@ class Binding:
     def records(self) -> StoredRecords:
         """Records that go when the collection is dropped or emptied."""
         return self._records
+
+    @property
+    def revision(self) -> int:
+        """As `Collection.revision`."""
+        return self._revision
 
     @property
     def ready(self) -> bool:
@@ -159,6 +165,7 @@ class Binding:
     def rebind(self, head: Head) -> LiveIndex:
         """The name means another row from now on; in the writer thread. Returns the index nobody uses any more."""
         old, self._state = self._state.index, self._bind(head)
+        self._revision += 1
         return old
 
     def trade(self, other: Self, ours: Head, theirs: Head) -> None:
@@ -173,12 +180,14 @@ class Binding:
         other._name = theirs.name
         for each in (self, other):
             each._state.index.rename(each._state.head)
+            each._revision += 1
 
     def dropped(self, gone: bool) -> None:
         """The collection is being removed, or was not after all; in the writer thread, where no write comes between."""
         self._gone = gone
 
     def _reread(self) -> None:
+        self._revision += 1
         if not self._gone:
             recall = self._set(_RECALL, "recall")
             self._state = replace(self._state, threshold=self._set(_THRESHOLD, "score"), recall=recall)
