@@ -52,6 +52,7 @@ check: $(STAMPS)/dev ## format, lint, types, import directions
 
 bench: setup $(STAMPS)/dev ## the quick benchmarks, into benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.retrieval
+	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.embedding --quick
 	$(BIN)/python -m benchmarks.decoders
 	$(BIN)/python -m benchmarks.service
@@ -62,6 +63,7 @@ bench: setup $(STAMPS)/dev ## the quick benchmarks, into benchmarks/RESULTS.md
 
 bench-full: setup $(STAMPS)/dev ## every benchmark at full size: hours, 30 GB of disk, 12 GB of memory
 	$(BIN)/python -m benchmarks.retrieval
+	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.embedding
 	$(BIN)/python -m benchmarks.decoders
 	$(BIN)/python -m benchmarks.service --full

@@ -100,6 +100,14 @@ class Runtime:
         """The score that is a match by default under the model with that fingerprint."""
         return self.pipeline.networks.default_threshold(fingerprint)
 
+    def calibrated_threshold(self, name: str) -> float | None:
+        """The least score of a match in a calibrated collection; None in others. Blocks after a calibration, once."""
+        try:
+            found = self._search.calibrations.of(self.collection(name))
+        except CollectionNotFound:  # deleted since
+            return None
+        return None if found is None else found.score
+
     def collection(self, name: str) -> Collection:
         """Raises CollectionNotFound."""
         return self.catalogue.get(name)

@@ -88,6 +88,15 @@ ROOMS: dict[str, set[str]] = {
     "service.imports": {"index", "models.errors", "service.embedding", "service.fetching", "service.jobs", *LEAVES},
     "service.jobs": {"index.errors", *VALUES, *LEAVES},
     "service.analysis": {"index.errors", "index.analysis", "service.jobs", *VALUES, *LEAVES},
+    "service.quality": {
+        "index",
+        "models.errors",
+        "service.embedding",
+        "service.imports",
+        "service.jobs",
+        "service.search",
+        *LEAVES,
+    },
     "service.exports": {"index.errors", "index.filters", *VALUES, *LEAVES},
     "service.runtime": {
         "index",
@@ -110,6 +119,7 @@ ROOMS: dict[str, set[str]] = {
         "service.analysis",
         "service.exports",
         "service.jobs",
+        "service.quality",
         "service.sample",
         "service.runtime",
         "service.upkeep",

@@ -47,6 +47,9 @@ NEEDS: dict[str, Needs] = {
     "update_item": "write",
     "delete_item": "write",
     "delete_items": "write",
+    "get_calibration": "search",
+    "create_calibration": "write",
+    "delete_calibration": "write",
 }
 
 # What a key for one collection may ask beside what lies below that collection. None of it shows other collections: the

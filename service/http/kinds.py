@@ -8,6 +8,8 @@ from service.http.problems import problem_of
 from service.imports import job
 from service.imports.job import ImportWork
 from service.jobs.state import Trouble
+from service.quality import calibrating
+from service.quality.calibrating import CalibrationWork
 from service.runtime import Runtime
 from service.sample.presence import give_way
 
@@ -29,6 +31,11 @@ def register(runtime: Runtime) -> None:
     runtime.jobs.register(job.KIND, work, explained)
     neighbours_work = NeighboursWork(runtime.catalogue, runtime.threads, max(1, runtime.cores - 1))
     runtime.jobs.register(neighbours.KIND, neighbours_work, explained)
+
+    calibration = CalibrationWork(
+        runtime.catalogue, runtime.pipeline, runtime.threads, runtime.settings.max_upload_bytes
+    )
+    runtime.jobs.register(calibrating.KIND, calibration, explained)
 
 
 def explained(error: Exception) -> Trouble | None:

@@ -1,7 +1,7 @@
 """Conformal thresholds: which score a picture without a match exceeds with at most a given chance.
 
-Split conformal prediction (V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World, 2005): it holds for
-any network and any distribution, as long as the pictures to come are like those that were measured.
+Split conformal prediction (V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World, 2005): it
+holds for any network and any distribution, as long as the pictures to come are like those that were measured.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from index.facets import Found
 from index.items import Match, SearchResult
+from service.search.calibrated import Calibrated
 from service.search.ranking import Ranking
 from service.search.rules import Rank
 from service.search.thresholds import Threshold
@@ -37,7 +38,8 @@ class Answer:
     best_score: the nearest item's, whatever threshold and offset; None where there is nothing to search.
     filtered_count: items that pass the filter. group_by: the metadata key the matches are grouped by, if any.
     ranks: by id, where rules ordered the matches. counted: facets and total, where they were asked for.
-    query_id: under which the picture can be asked about again.
+    query_id: under which the picture can be asked about again. p_value: of the best score, where the collection was
+    calibrated on pictures without a match.
     """
 
     collection: str
@@ -53,6 +55,7 @@ class Answer:
     ranks: Mapping[str, Rank] = field(default_factory=dict)
     counted: Found | None = None
     query_id: str | None = None
+    p_value: float | None = None
 
 
 def answer_of(
@@ -67,6 +70,7 @@ def answer_of(
     ranking: Ranking | None = None,
     counted: Found | None = None,
     query_id: str | None = None,
+    calibrated: Calibrated | None = None,
 ) -> Answer:
     """Decides whether there is a match. plain: what is looked for shows one colour and almost nothing else."""
     matches = found.matches if ranking is None else ranking.matches
@@ -90,4 +94,5 @@ def answer_of(
         ranks={} if ranking is None else ranking.ranks,
         counted=counted,
         query_id=query_id,
+        p_value=None if calibrated is None else calibrated.p_value(found.best_score),
     )

@@ -1,4 +1,4 @@
-"""A calibrated collection as searches see it: the score a match must reach, and what pictures without a match scored."""
+"""A calibrated collection as searches see it: the score a match must reach, and what strangers scored."""
 
 from __future__ import annotations
 

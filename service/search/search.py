@@ -11,6 +11,7 @@ from index.types import Collection
 from service.embedding.pipeline import WHOLE, Crop, Embedded, Pipeline, digest
 from service.metrics import Metrics, Stopwatch
 from service.search.answer import Answer, Took, answer_of
+from service.search.calibrated import Calibrations
 from service.search.handles import Handles
 from service.search.query import ByExamples, ByHandle, ById, ByPicture, ByVector, Query, Vector, combined
 from service.search.ranking import Ranking, ranked, window
@@ -95,6 +96,7 @@ class Search:
         self._threads = threads
         self._metrics = metrics
         self.handles = Handles()
+        self.calibrations = Calibrations()
 
     async def answer(
         self, collection: Collection, query: Query, *, watch: Stopwatch, deadline: float = float("inf")
@@ -106,7 +108,11 @@ class Search:
         """
         # A query that brings no picture needs no model: a collection of ready vectors is searched all the same.
         model_default = self._pipeline.networks.default_threshold(collection.fingerprint)
-        least = threshold(query.score_threshold, collection.score_threshold, model_default)
+        fresh, calibrated = self.calibrations.known(collection)
+        if not fresh:
+            calibrated = await self._threads.read(self.calibrations.of, collection)
+        usual = None if calibrated is None else calibrated.score
+        least = threshold(query.score_threshold, collection.score_threshold, model_default, usual)
         look = Look(collection, query, least.score, self._threads, self._metrics)
         picture: Embedded | None = None
         query_id: str | None = None
@@ -144,6 +150,7 @@ class Search:
             ranking=look.ranking,
             counted=look.counted,
             query_id=query_id,
+            calibrated=calibrated,
             plain=picture is not None and picture.plain,
             took=Took(
                 decode=picture.decode_ms if picture is not None else 0.0,

@@ -1,4 +1,4 @@
-"""Which score is a match: the request's threshold, or else the one set by hand, or else the model's default."""
+"""Which score is a match: the request's threshold, or else the one set by hand, the calibrated one, the model's."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ class Threshold(NamedTuple):
     source: Source
 
 
-def threshold(request: float | None, collection: float | None, model_default: float) -> Threshold:
-    """The first that is given: the request's, the one set by hand, the model's default."""
+def threshold(
+    request: float | None, collection: float | None, model_default: float, calibrated: float | None = None
+) -> Threshold:
+    """The first that is given: the request's, the one set by hand, the calibrated one, the model's default."""
     if request is not None:
         return Threshold(request, "request")
     if collection is not None:
         return Threshold(collection, "collection")
+    if calibrated is not None:
+        return Threshold(calibrated, "calibrated")
     return Threshold(model_default, "model_default")

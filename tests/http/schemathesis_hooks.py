@@ -11,7 +11,7 @@ BLANK = (None, "", "null")
 FIELDS = (
     *("limit", "offset", "score_threshold", "filter", "group_by", "crop", "expires", "signature", "vectors", "format"),
     *("facets", "total", "boost", "bury", "decay", "sort", "per_group", "pin", "fallback", "diversity", "collapse"),
-    "explain",
+    *("explain", "false_accept_rate", "label"),
 )
 
 

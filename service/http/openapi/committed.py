@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from service.http.openapi.describe import describe
 from service.http.routes import (
     admin,
+    calibration,
     collections,
     embeddings,
     export,
@@ -38,7 +39,20 @@ def routed() -> FastAPI:
         redirect_slashes=False,
     )
     # The routes themselves: an included router would be matched and entered a second time on every request.
-    for noun in (search, neighbors, items, export, collections, imports, jobs, embeddings, system, admin, pages):
+    for noun in (
+        search,
+        neighbors,
+        items,
+        export,
+        collections,
+        calibration,
+        imports,
+        jobs,
+        embeddings,
+        system,
+        admin,
+        pages,
+    ):
         app.router.routes.extend(noun.router.routes)
     return app
 

@@ -17,7 +17,7 @@ from pydantic.json_schema import models_json_schema
 from service.access.scopes import needs
 from service.http.openapi import examples
 from service.http.problems import MEDIA_TYPE
-from service.http.schemas import collections, embeddings, imports, items, problems, queries, search
+from service.http.schemas import calibration, collections, embeddings, imports, items, problems, queries, search
 from service.http.schemas.problems import KINDS
 
 Schema = dict[str, Any]
@@ -25,6 +25,7 @@ Schema = dict[str, Any]
 REF = "#/components/schemas/{model}"
 # Read by routes themselves, so FastAPI does not see them.
 REQUESTS: tuple[type[BaseModel], ...] = (
+    calibration.CalibrationForm,
     collections.CollectionCreate,
     collections.CollectionPatch,
     imports.ImportForm,

@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=D
 
 def described(runtime: Runtime, info: CollectionInfo) -> Collection:
     default = runtime.default_threshold(info.fingerprint)
-    return Collection.of(info, *threshold(None, info.score_threshold, default))
+    return Collection.of(info, *threshold(None, info.score_threshold, default, runtime.calibrated_threshold(info.name)))
 
 
 @router.get(

@@ -21,6 +21,7 @@ from service.http.schemas.fields import (
     Metadata,
     Milliseconds,
     Score,
+    Share,
     Text,
     text,
 )
@@ -230,12 +231,19 @@ class TookMs(Answer):
 class SearchResponse(Answer):
     """What was found, best first, or that nothing is similar."""
 
-    absent: ClassVar[frozenset[str]] = frozenset({"facets", "facet_values", "total_above_threshold", "query_id"})
+    absent: ClassVar[frozenset[str]] = frozenset(
+        {"facets", "facet_values", "total_above_threshold", "query_id", "p_value"}
+    )
 
     results: Annotated[list[Result], Field(max_length=MAX_RESULTS)] = Field(description="Best first")
     no_match: bool = Field(description="Nothing scores at least the threshold, or there is nothing to search")
     message: Text | None = Field(description="What a person should know; `no similar images` when there is no match")
     best_score: Cosine | None = Field(description="The nearest item's score, whatever the threshold")
+    p_value: Share | None = Field(
+        None,
+        description="The chance that a picture without a match scores at least `best_score`; absent where the "
+        "collection was not calibrated on such pictures",
+    )
     score_threshold: Cosine = Field(description="What results score at least")
     threshold_source: ThresholdSource = Field(description="Where `score_threshold` comes from")
     filtered_count: Count = Field(description="Items that pass the filter; all, without one")
@@ -273,6 +281,7 @@ class SearchResponse(Answer):
             no_match=found.no_match,
             message=found.message,
             best_score=found.best_score,
+            p_value=found.p_value,
             score_threshold=found.threshold.score,
             threshold_source=found.threshold.source,
             filtered_count=found.filtered_count,

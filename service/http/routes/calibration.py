@@ -1,0 +1,91 @@
+"""Calibration: measure a collection's threshold, look at what was measured, go back to the default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from index.errors import RecordNotFound
+from service.http.answers import answered
+from service.http.bodies.body import incoming, media_type, to_file
+from service.http.openapi.describe import form_body, refusals
+from service.http.problems import Problem
+from service.http.routing import Direct, Loaded, Named
+from service.http.schemas.calibration import Calibration, CalibrationForm
+from service.http.working import accepted, result_or_job
+from service.imports.sources.archive import SUFFIXES
+from service.imports.sources.source import SourceError
+from service.imports.uploaded import HEAD, stored_name
+from service.quality.calibrating import KIND, described, forget
+
+router = APIRouter(prefix="/v1/collections/{c}/calibration", tags=["collections"], route_class=Direct)
+
+NONE = "This collection is not calibrated"
+
+
+@router.get("", operation_id="get_calibration", response_model=Calibration, responses=refusals("not-found"))
+async def get_calibration(collection: Named, runtime: Loaded) -> Response:
+    """Shows the calibration in force, with what a person should know of it now."""
+    try:
+        return answered(Calibration.of(await runtime.read(described, collection)))
+    except RecordNotFound:
+        raise Problem("not-found", NONE) from None
+
+
+@router.post(
+    "",
+    operation_id="create_calibration",
+    response_model=Calibration,
+    responses=accepted(Calibration) | refusals("not-found", "source-unreadable", "body", "queue", "storage"),
+    openapi_extra=form_body(CalibrationForm),
+)
+async def create_calibration(collection: Named, request: Request, runtime: Loaded) -> Response:
+    """Measures which score is a match, and searches by it from then on; a job (202) where that takes longer.
+
+    Until it is done, and where it is refused, the calibration before it stays in force. A threshold set by hand goes
+    before a calibrated one.
+    """
+    if media_type(request) != "multipart/form-data":
+        raise Problem("unsupported-media-type", "Send multipart/form-data")
+    settings = runtime.settings
+    with incoming(settings.data_dir) as folder:
+        files = folder / "files"
+        files.mkdir()
+        sent = await to_file(
+            request,
+            files,
+            settings.max_import_bytes,
+            settings.request_timeout,
+            files=("negatives",),
+            fields=("false_accept_rate", "label"),
+        )
+        asked = CalibrationForm.read(sent.fields)
+        wish: dict[str, Any] = {"rate": asked.false_accept_rate, "label": asked.label}
+        if "negatives" in sent.files:
+            path = sent.files["negatives"]
+            with path.open("rb") as opened:
+                head = opened.read(HEAD)
+            try:
+                wish["file"] = stored_name(sent.names["negatives"], head)
+            except SourceError as error:
+                raise Problem("unsupported-media-type", str(error)) from None
+            if not wish["file"].lower().endswith(SUFFIXES):
+                raise Problem("unsupported-media-type", f"negatives: send an archive ({', '.join(SUFFIXES)})")
+            path.rename(path.with_name(wish["file"]))
+        job = await runtime.jobs.submit(KIND, collection.name, wish, files=files)
+    return await result_or_job(runtime, job)
+
+
+@router.delete(
+    "",
+    operation_id="delete_calibration",
+    status_code=204,
+    response_class=Response,
+    responses=refusals("not-found", "storage"),
+)
+async def delete_calibration(collection: Named, runtime: Loaded) -> Response:
+    """Goes back to the default threshold."""
+    if not await runtime.write(forget, collection):
+        raise Problem("not-found", NONE)
+    return Response(status_code=204)

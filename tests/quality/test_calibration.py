@@ -1,0 +1,97 @@
+"""A calibration as a document: what decides, what is left out, who is told to be worst, when it is out of date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from index.items import Entry
+from index.limits import MAX_RECORD
+from index.open import open_catalogue
+from service.quality.calibration import CalibrationRefused, Stranger, calibrate, warnings
+from service.quality.catalogue import Asked, ask
+from tests.harness.catalogues import MODEL, entry, vector
+
+
+def strangers(*scores: float) -> list[Stranger]:
+    return [Stranger(f"{number}.jpg", score, "i") for number, score in enumerate(scores)]
+
+
+def items(label: str, *scores: float) -> list[Asked]:
+    return [Asked(f"{label}{number}", score, label) for number, score in enumerate(scores)]
+
+
+def test_strangers_decide_and_classes_are_told() -> None:
+    own = items("good", *[0.8] * 10) + items("bad", *[0.8, 0.3, 0.3, 0.3, 0.8]) + items("rare", 0.1)
+    found = calibrate(strangers(*[number / 100 for number in range(40)]), own, rate=0.1, count=16, failed=[])
+    assert found["score_threshold"] == pytest.approx(0.3602, abs=1e-5), "the 37th of 40, and a little more"
+    assert (found["false_accepts"]["hits"], found["false_accepts"]["count"]) == (3, 40)
+    assert (found["kept"]["hits"], found["kept"]["count"]) == (12, 16)
+    assert found["worst_class"]["label"] == "bad", "one picture makes no worst class"
+    assert [each["label"] for each in found["classes"]] == ["rare", "bad", "good"]
+    assert found["kept"]["low"] < 0.75 < found["kept"]["high"]
+    assert found["curve"][0]["kept"] == 1 and found["curve"][-1]["false_accepts"] == 0
+
+
+def test_pictures_of_the_catalogue_are_no_strangers() -> None:
+    seen = strangers(*[0.2] * 19, 0.9999)
+    found = calibrate(seen, items("a", *[0.5] * 30), rate=0.05, count=30, failed=[])
+    assert found["score_threshold"] < 0.21 and found["in_catalogue_count"] == 1 and found["negatives"] == 19
+    assert any("are in the catalogue" in each for each in warnings(found, 30))
+    near = calibrate(strangers(*[0.2] * 18, 0.6), items("a", *[0.5] * 30), rate=0.05, count=30, failed=[])
+    assert [each["score"] for each in near["suspected"]] == [0.6] and near["negatives"] == 19
+
+
+@pytest.mark.parametrize(
+    ("scores", "failed", "words"),
+    [
+        ([0.1] * 98, 0, "1 % needs 99 pictures without a match, and there are 98; 98 allow 1.011 %"),
+        ([0.1] * 98 + [0.99], 2, r"there are 98 \(1 are in the catalogue, 2 could not be read\); 98 allow"),
+        ([], 3, r"there are 0 \(3 could not be read\)$"),
+    ],
+)
+def test_too_few_are_refused_with_what_they_allow(scores: list[float], failed: int, words: str) -> None:
+    bad = [{"name": "x", "reason": "broken"}] * failed
+    with pytest.raises(CalibrationRefused, match=words):
+        calibrate(strangers(*scores), items("a", *[0.5] * 30), rate=0.01, count=30, failed=bad)
+
+
+def test_growth_by_half_is_told() -> None:
+    found = calibrate(strangers(*[0.2] * 19), items("a", *[0.5] * 30), rate=0.05, count=30, failed=[])
+    assert not any("again" in each for each in warnings(found, 44))
+    assert any("had 30 items then and has 45 now" in each for each in warnings(found, 45))
+
+
+def test_without_strangers_most_of_the_catalogue_is_kept() -> None:
+    own = items("a", *[0.5 + number / 1000 for number in range(100)])
+    found = calibrate([], own, rate=0.01, count=100, failed=[])
+    assert found["method"] == "catalogue" and found["kept"]["hits"] in (95, 96)
+    with pytest.raises(CalibrationRefused, match="at least 19 are needed"):
+        calibrate([], own[:18], rate=0.01, count=18, failed=[])
+
+
+def test_the_largest_calibration_fits_a_record() -> None:
+    seen = [Stranger("n" * 200, 0.1 + number / 10**6, "i" * 128) for number in range(50_000)]
+    own = [Asked(f"i{number}", 0.05 + number / 10**5, "x" * 190 + str(number)) for number in range(2_000)]
+    bad = [{"name": "n" * 200, "reason": "r" * 200}] * 500
+    found = calibrate(seen, own, rate=0.001, count=10**6, failed=bad)
+    assert len(orjson.dumps(found)) < MAX_RECORD and len(found["strangers"]) == 20_000
+
+
+def test_an_item_is_asked_without_itself_and_its_duplicates(tmp_path: Path) -> None:
+    catalogue = open_catalogue(tmp_path)
+    try:
+        collection, _ = catalogue.create("c", **MODEL)
+        near = vector(1) + 0.3 * vector(2)
+        entries = [entry("a", 1, label="x"), Entry("copy", vector(1)), Entry("near", near, {"label": ["y", "z"]})]
+        collection.upsert([*entries, entry("far", 9)], fingerprint=collection.fingerprint)
+        asked = {each.id: each for each in ask(collection, "label")}
+        assert asked["a"].score == pytest.approx(asked["copy"].score) and asked["a"].score == pytest.approx(
+            asked["near"].score, abs=1e-3
+        )
+        assert (asked["a"].label, asked["near"].label, asked["far"].label) == ("x", "y", "")
+        assert 0.9 < asked["a"].score < 0.98
+    finally:
+        catalogue.close()
