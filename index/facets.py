@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from index.filters import Scalar
 
@@ -49,6 +49,15 @@ class Found:
     more: bool
     searched: int
     facets: dict[str, Facet]
+
+    @property
+    def none_found(self) -> Found:
+        """The same where nothing of what was near counts as found."""
+        facets = {
+            key: replace(facet, buckets=[replace(bucket, count=0) for bucket in facet.buckets])
+            for key, facet in self.facets.items()
+        }
+        return replace(self, total=0, more=False, facets=facets)
 
 
 def edges(values: Sequence[float]) -> list[float]:

@@ -78,6 +78,7 @@ def answer_of(
     message = NO_MATCH if no_match else None if found.groupable else NO_GROUPS
     if plain and not found.same:
         matches, no_match, message = [], True, PLAIN
+        counted = None if counted is None else counted.none_found
     elif plain:
         matches = [match for match in matches if match.same]
     return Answer(

@@ -105,6 +105,8 @@ def _pinned(collection: Collection, vector: Vector, query: Query, rules: Rules) 
     unit = vector / np.linalg.norm(vector)
     found = []
     for id in rules.pin:
+        if id in query.excluded:
+            continue
         try:
             item, row = collection.get(id), collection.vectors([id])[0]
         except ItemNotFound:

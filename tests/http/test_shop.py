@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.conftest import StartServer
-from tests.harness.pictures import jpeg
+from tests.harness.pictures import encoded, jpeg
 from tests.harness.serving import Server
 
 BASE = "/v1/collections/shop"
@@ -101,6 +102,15 @@ def test_where_too_few_pass_others_fill_up_and_say_so(shop: Server) -> None:
     assert [each["id"] for each in none["results"] if each["fallback"] == "same_value"]
     assert len(set(ids(none))) == 3 and "a" not in ids(none)
     assert ids(asked(shop, score_threshold=1, pin=["d"])) == []  # no match is no match
+
+
+def test_a_picture_of_one_colour_finds_nothing_and_counts_nothing(shop: Server) -> None:
+    plain = encoded(Image.new("RGB", (64, 64), (120, 120, 120)), "PNG")
+    found = shop.search("shop", plain, score_threshold=-1, total="true", facets='["brand"]', pin='["a"]').json()
+    assert found["no_match"] and found["results"] == []
+    assert found["total_above_threshold"] == {"value": 0, "relation": "eq"}
+    assert {each["count"] for each in found["facets"]["brand"]} == {0}
+    assert ids(asked(shop, pin=["a", "b"]))[0] == "b"  # what the query names is no result
 
 
 def test_duplicates_are_hidden_and_results_made_different(shop: Server) -> None:
