@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import io
+import struct
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from service.imports.sources import entries, zip_entries
 from service.imports.sources.names import root_of
 from service.imports.sources.opening import open_pictures
 from service.imports.sources.source import SourceError
 from service.imports.tally import Tally
+from tests.harness.soak import examples
 from tests.harness.targets import Memory, imported
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
@@ -131,11 +139,137 @@ def test_what_is_no_archive_is_told_in_one_line(tmp_path: Path, name: str, conte
     assert "\n" not in str(error.value)
 
 
-def test_a_truncated_tar_is_told_in_one_line(tmp_path: Path) -> None:
-    file = tarred(tmp_path / "a.tar.gz", {f"{n}.jpg": bytes([n]) * 50_000 for n in range(20)})
-    file.write_bytes(file.read_bytes()[:-500])
-    with pytest.raises(SourceError):
-        open_pictures(file)
+def pictures_of(count: int) -> dict[str, bytes]:
+    """Bytes that do not compress, so that a cut of the archive is one of its files."""
+    random = np.random.default_rng(count)
+    return {f"p/{number}.jpg": random.bytes(900 + number) for number in range(count)}
+
+
+def streamed(file: Path, contents: Mapping[str, bytes]) -> Path:
+    """A .zip whose sizes follow each file, as programs write it that cannot go back."""
+
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def tell(self) -> int:
+            raise OSError
+
+        def seek(self, *_: int) -> int:
+            raise OSError
+
+    pipe = Pipe()
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    file.write_bytes(pipe.getvalue())
+    return file
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("a.zip", zipped), ("a.zip", streamed), ("a.tar", tarred), ("a.tar.gz", tarred), ("a.tar.xz", tarred)],
+)
+def test_of_an_archive_that_was_cut_off_goes_in_what_is_whole(
+    tmp_path: Path, name: str, make: Callable[[Path, Mapping[str, bytes]], Path], share: float
+) -> None:
+    contents = pictures_of(40)
+    file = make(tmp_path / name, contents)
+    data = file.read_bytes()
+    whole = Memory()
+    assert (import_of(file, whole).created, import_of(file, Memory()).bad) == (40, [])
+    file.write_bytes(data[: int(len(data) * share)])
+    target = Memory()
+    tally = import_of(file, target)
+    assert [(row.slug, row.row) for row in tally.bad] == [("cut-off", None)]
+    # A .tar is padded at its end, and a packer may hold back a part of its stream.
+    assert 40 * share - (20 if name.endswith("xz") else 2) <= tally.created < 40
+    assert {id: data for id, (data, _) in target.items.items()} == {
+        f"p:{number}": contents[f"p/{number}.jpg"] for number in range(tally.created)
+    }
+
+
+@settings(max_examples=examples(60))
+@given(at=st.integers(1, 10_300), name=st.sampled_from(["a.zip", "s.zip", "a.tar", "a.tar.gz"]))
+def test_wherever_an_archive_is_cut_nothing_wrong_goes_in(at: int, name: str) -> None:
+    contents = pictures_of(5)
+    with tempfile.TemporaryDirectory() as folder:
+        file = (zipped if name == "a.zip" else streamed if name == "s.zip" else tarred)(Path(folder) / name, contents)
+        data = file.read_bytes()
+        file.write_bytes(data[:at])
+        target = Memory()
+        try:
+            tally = import_of(file, target)
+        except SourceError:
+            return
+        assert at >= len(data) or len(tally.bad) == 1 or tally.created == 5
+        assert all(contents[f"p/{id[2:]}.jpg"] == stored for id, (stored, _) in target.items.items())
+
+
+def test_a_tar_without_its_end_mark_is_cut_off(tmp_path: Path) -> None:
+    file = tarred(tmp_path / "a.tar", {"a.jpg": bytes(512), "b.jpg": bytes(512)})
+    file.write_bytes(file.read_bytes()[: 4 * 512])
+    tally = import_of(file, Memory())
+    assert (tally.created, [(row.path, row.slug) for row in tally.bad]) == (2, [("a.tar", "cut-off")])
+
+
+def test_an_archive_swells_to_no_more_than_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = zipped(tmp_path / "a.zip", {"a.jpg": b"1", "bomb.jpg": bytes(30 * 2**20), "flat.jpg": bytes(100_000)})
+    tally = import_of(file, Memory())
+    assert [(row.path, row.slug) for row in tally.bad if row.slug != "content-too-large"] == [
+        ("bomb.jpg", "archive-limit")
+    ]
+    monkeypatch.setattr(entries, "FREE", 1_000_000)
+    contents = {f"{number}.jpg": bytes([number]) * 400_000 for number in range(6)}
+    for name in ("b.zip", "b.tar.gz"):
+        target = Memory()
+        target.max_bytes = 2**20
+        tally = import_of((zipped if name == "b.zip" else tarred)(tmp_path / name, contents), target)
+        assert tally.created == 2
+        assert {(row.slug, "unpacked: split it" in row.reason) for row in tally.bad} == {("archive-limit", True)}
+    monkeypatch.setattr(entries, "FREE", 2**30)
+    monkeypatch.setattr(entries, "MOST_ENTRIES", 5)
+    for name in ("b.zip", "b.tar.gz"):
+        with pytest.raises(SourceError, match="more than 5 entries: split it"):
+            open_pictures(tmp_path / name)
+    monkeypatch.setattr(zip_entries, "LONGEST_LIST", 100)
+    with pytest.raises(SourceError, match="list of files takes more than 100 bytes"):
+        open_pictures(tmp_path / "b.zip")
+
+
+def test_a_name_is_what_its_unicode_field_says_where_it_was_made_for_it(tmp_path: Path) -> None:
+    def field(name: str, of: bytes) -> bytes:
+        body = b"\1" + struct.pack("<I", zlib.crc32(of)) + name.encode()
+        return struct.pack("<HH", 0x5455, 1) + b"\0" + struct.pack("<HH", 0x7075, len(body)) + body
+
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, of in (("k?t.jpg", b"k?t.jpg"), ("stale.jpg", b"other.jpg")):
+            info = zipfile.ZipInfo(name)
+            info.extra = field("кот.jpg", of)
+            archive.writestr(info, b"1")
+        archive.writestr("caf\u00e9.jpg", b"2")
+    data = (tmp_path / "a.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("xx.jpg", b"3")
+    (tmp_path / "b.zip").write_bytes((tmp_path / "b.zip").read_bytes().replace(b"xx.jpg", b"\x81\x94.jpg"))
+    (tmp_path / "a.zip").write_bytes(data)
+    for name, expected in (("a.zip", ["кот.jpg", "stale.jpg", "café.jpg"]), ("b.zip", ["üö.jpg"])):
+        with closing(open_pictures(tmp_path / name)) as pictures:
+            assert [source.name for source in pictures.sources()] == expected
+
+
+def test_zip64_is_read_whole_and_cut(tmp_path: Path) -> None:
+    contents = pictures_of(4)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, content in contents.items():
+            with archive.open(name, "w", force_zip64=True) as entry:
+                entry.write(content)
+    assert import_of(tmp_path / "a.zip", Memory()).created == 4
+    data = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(data[: data.index(b"PK\1\2")])
+    tally = import_of(tmp_path / "a.zip", Memory())
+    assert (tally.created, [row.slug for row in tally.bad]) == (4, ["cut-off"])
 
 
 def test_names_without_a_said_encoding_are_utf8_where_they_can_be(tmp_path: Path) -> None:
