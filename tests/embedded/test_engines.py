@@ -175,3 +175,20 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path, engine: str) 
         kept = again.get("default")
         assert kept.search(vector(1)).matches[0].item.metadata == {"n": 2**60}
         assert kept.score_threshold == 0.25 and again.records.get("k", "n") == record
+
+
+def test_a_change_of_records_is_seen_without_reading_them(catalogue: Catalogue, collection: Collection) -> None:
+    """What is kept of records in memory is known to be stale, whichever way they changed."""
+    seen = [collection.revision]
+    collection.records.put("k", "n", {"v": 1})
+    seen.append(collection.revision)
+    collection.records.delete("k", "n")
+    seen.append(collection.revision)
+    catalogue.clear(collection.name)
+    seen.append(collection.revision)
+    assert catalogue.get(collection.name).revision == seen[-1], "reading changes nothing"
+    other, _ = catalogue.create("by", **MODEL)
+    before = {id(each): each.revision for each in (collection, other)}
+    assert catalogue.replace(collection.name, "by", kept="kept", sequence=collection.sequence)
+    assert all(before[id(each)] != each.revision for each in (collection, other))
+    assert len(set(seen)) == len(seen)
