@@ -55,6 +55,13 @@ def import_(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace pictures of the same names that another folder brought.")
     ] = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="The collection becomes what the file says: what it lacks is removed.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and change nothing.")] = False,
+    max_remove_share: Annotated[
+        float, typer.Option(metavar="SHARE", min=0, max=1, help="A sync that would remove more is refused.")
+    ] = 0.5,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -66,6 +73,16 @@ def import_(
     Example: lookalike import ~/photos --collection holidays
     """
     settings = settings_for(data_dir=data_dir)
+    if sync or dry_run:
+        if source.is_dir():
+            raise typer.BadParameter("--sync and --dry-run take a file: a table, an archive, or vectors")
+        if prefix is not None or replace or ids is not None or model is not None:
+            raise typer.BadParameter("--sync and --dry-run go with --max-remove-share alone")
+        from service.cli.import_job import import_job
+
+        share = max_remove_share
+        import_job(settings, source, collection, sync=sync, dry_run=dry_run, max_remove_share=share, json=json)
+        return
     from service.imports.sources.opening import holds_vectors, open_pictures
 
     if holds_vectors(source):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +25,7 @@ from index.open import open_catalogue
 from service.cli.main import EXPECTED
 from service.owner import NOTE, write_note
 from tests.conftest import StartServer
+from tests.harness.pictures import jpeg
 from tests.harness.serving import clean_environment, command
 
 COMMANDS = [["serve"], ["import"], ["search"], ["export"], ["model", "build"], ["model", "list"], ["model", "verify"]]
@@ -423,3 +425,28 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(lookalike: Lookalike, many: Path)
     summary = lookalike.json("import", many)
     assert summary["unchanged"] >= 20
     assert summary["created"] + summary["unchanged"] == 120
+
+
+def test_a_file_becomes_what_the_collection_is_after_a_look_at_what_would_happen(
+    server: StartServer, lookalike: Lookalike, tmp_path: Path
+) -> None:
+    """Without a server and beside one: a dry run changes nothing, a sync removes; one that removes too much is refused."""
+
+    def archive(name: str, seeds: range) -> Path:
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            for seed in seeds:
+                file.writestr(f"p{seed}.jpg", jpeg(seed))
+        return tmp_path / name
+
+    first, second, foreign = (archive("1.zip", range(4)), archive("2.zip", range(1, 5)), archive("3.zip", range(7, 9)))
+    running = server("beside")
+    for one in (lookalike, Lookalike(lookalike.folder, None, LOOKALIKE_DATA_DIR=str(running.data_dir))):
+        assert one.json("import", first, "--sync")["done"] == 4
+        would = one.json("import", second, "--sync", "--dry-run")
+        did = one.json("import", second, "--sync")
+        counts = ("total", "done", "unchanged", "removed", "failed")
+        assert [would[name] for name in counts] == [did[name] for name in counts] == [4, 1, 3, 1, 0]
+        refused = one.json("import", foreign, "--sync", code=1)
+        assert refused["state"] == "failed" and "max_remove_share" in refused["error"]["detail"]
+        assert one.json("import", foreign, "--sync", "--max-remove-share", "1")["removed"] == 4
+    assert "take a file" in one_line(lookalike("import", tmp_path, "--sync"))
