@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import csv
+import gzip
 import json
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from service.imports.sources import lines
 from service.imports.sources.opening import open_pictures
 from service.imports.sources.source import SourceError
 from service.imports.sources.table import COLUMNS
@@ -121,6 +124,59 @@ def test_a_bad_line_of_json_is_named_and_the_others_go_in(pics: Path, row: str, 
     tally = import_of(pics / "t.jsonl", target)
     assert sorted(target.items) == ["last", "ok"]
     assert [(bad.path, says in bad.reason) for bad in tally.bad] == [("t.jsonl line 2", True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "wrong"),
+    [
+        ("t.csv", ["id,image,n", "x,a.jpg,1"], b'y,b.jpg,"gr\xfc\xdf\nte"'),
+        (
+            "t.jsonl",
+            ['{"id":"w","image":"b.jpg"}', '{"id":"x","image":"a.jpg"}'],
+            b'{"id":"y","image":"b.jpg","n":"\xff"}',
+        ),
+    ],
+)
+def test_a_wrong_byte_is_the_error_of_its_row(pics: Path, name: str, good: list[str], wrong: bytes) -> None:
+    last = b"z,c.jpg,\xc3\xbc" if name == "t.csv" else b'{"id":"z","image":"c.jpg","n":"\xc3\xbc"}'
+    (pics / name).write_bytes("\n".join(good).encode() + b"\n" + wrong + b"\n" + last)
+    target = Memory()
+    tally = import_of(pics / name, target)
+    assert sorted(target.items)[-2:] == ["x", "z"] and target.items["z"][1] == {"n": "ü"}
+    assert [(bad.row, bad.slug, "UTF-8" in bad.reason) for bad in tally.bad] == [(3, "invalid-row", True)]
+
+
+def test_a_table_that_ends_inside_quotes_is_cut_off(pics: Path) -> None:
+    (pics / "t.csv").write_text('id,image,n\nx,a.jpg,"whole"\ny,b.jpg,"cut\nin the middle')
+    target = Memory()
+    tally = import_of(pics / "t.csv", target)
+    assert list(target.items) == ["x"]
+    assert [(bad.row, bad.slug) for bad in tally.bad] == [(3, "cut-off")]
+    (pics / "u.csv").write_text('id,image,n\nx,a.jpg,"whole"\ny,b.jpg,"whole"')
+    assert import_of(pics / "u.csv", Memory()).created == 2
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.jsonl.gz", "q.csv.gz"])
+def test_an_endless_row_ends_the_table_and_fills_no_memory(
+    pics: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, or quotes that go on over many lines."""
+    monkeypatch.setattr(lines, "LONGEST_ROW", 2**20)
+    first = b'{"id":"x","image":"a.jpg"}\n' if "json" in name else b"id,image\nx,a.jpg\n"
+    with gzip.open(pics / name, "wb", compresslevel=1) as file:
+        file.write(first)
+        part = b'"\n",' * 2**20 if name == "q.csv.gz" else b"x" * (4 * 2**20)
+        for _ in range(16):
+            file.write(part)
+    target = Memory()
+    tracemalloc.start()
+    try:
+        tally = import_of(pics / name, target)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (list(target.items), [bad.slug for bad in tally.bad]) == (["x"], ["cut-off"])
+    assert most < 32 * 2**20
 
 
 def test_pictures_may_be_in_the_table_itself(pics: Path) -> None:

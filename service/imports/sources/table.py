@@ -22,6 +22,7 @@ from urllib.parse import unquote_to_bytes
 
 from index.limits import ID, ID_RULE
 from service.imports.sources.folder import read_file
+from service.imports.sources.lines import LONGEST_ROW, WRONG_BYTES, Lines
 from service.imports.sources.rows import Fault, described
 from service.imports.sources.source import BROKEN, Bad, Source, SourceError, Unreadable, too_large
 from service.strict_json import JsonRefused, loads
@@ -31,7 +32,6 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 # What an export writes, .csv, .jsonl and .parquet alike, and an import takes without loss: `metadata` is all of an
 # item's as a JSON object (in .csv and .parquet as text), so that no type is guessed.
 COLUMNS = ("id", "image", "metadata")
-LONGEST_FIELD = 2**26  # characters; a picture as a data URI takes a few million
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,15})?")
 
 R = TypeVar("R")
@@ -212,12 +212,14 @@ def _decoded(
     try:
         with open() as file:
             encoding = encoding_of(unpacked(file).read(4))
-        with open() as file, io.TextIOWrapper(unpacked(file), encoding=encoding, newline="") as text:
+        # A wrong byte is its row's fault; UTF-16 behind one cannot be trusted.
+        errors = "surrogateescape" if encoding.startswith("utf-8") else "strict"
+        with open() as file, io.TextIOWrapper(unpacked(file), encoding=encoding, errors=errors, newline="") as text:
             yield from read(text)
     except UnicodeError:
         raise SourceError(f"{name} is no text in UTF-8, or in UTF-16 with its mark: save it as UTF-8") from None
     except csv.Error as error:
-        raise SourceError(f"{name} is no CSV ({error})") from None
+        raise SourceError(f"{name} is no table ({error})") from None
     except BROKEN as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
         raise SourceError(f"{name} cannot be read: {reason}") from None
@@ -225,8 +227,14 @@ def _decoded(
 
 def _json_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     text.reconfigure(newline=None)
-    for line, row in enumerate(text, 1):
+    lines = Lines(text)
+    for line, row in enumerate(lines, 1):
+        wrong = lines.wrong
+        lines.begin()
         if not row.strip():
+            continue
+        if wrong:
+            yield line, WRONG_BYTES
             continue
         try:
             value = loads(row)
@@ -239,12 +247,16 @@ def _json_rows(text: io.TextIOWrapper) -> Iterator[tuple[int, dict[str, Any] | F
 def _csv_rows(
     name: str, text: io.TextIOWrapper, needed: Sequence[str], made: Callable[[dict[str, str]], R | Fault]
 ) -> Iterator[tuple[int, R | Fault]]:
-    csv.field_size_limit(LONGEST_FIELD)
+    csv.field_size_limit(LONGEST_ROW)
     first = text.readline(2**16)
     text.seek(0)
     delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(text, delimiter=delimiter, strict=False)
+    lines = Lines(text)
+    reader = csv.reader(lines, delimiter=delimiter, strict=False)
     header = [title.strip() for title in next(reader, [])]
+    if lines.wrong:
+        raise SourceError(f"{name} {WRONG_BYTES.reason}")
+    lines.begin()
     for column in needed:
         if column not in header:
             raise NotPictures(
@@ -255,7 +267,15 @@ def _csv_rows(
     before = reader.line_num
     for cells in reader:
         line, before = before + 1, reader.line_num
+        wrong = lines.wrong
+        lines.begin()
+        if lines.ended:  # the reader asks for a line behind the last one, in a row, only to find the end of quotes
+            yield line, Fault("the table ends inside quotes that this row begins", "cut-off")
+            return
         if not any(cells):
+            continue
+        if wrong:
+            yield line, WRONG_BYTES
             continue
         if len(cells) > len(header):
             yield line, Fault(f"has {len(cells)} cells for {len(header)} columns")
