@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -91,6 +90,8 @@ def _packed(path: Path | None) -> Iterator[Path | None]:
 async def _asked(
     settings: Settings, collection: str, archive: Path | None, fields: dict[str, str], reset: bool
 ) -> dict[str, Any] | None:
+    import asyncio
+
     from service.cli.client import open_service
 
     base = f"/v1/collections/{quote(collection, safe='')}"

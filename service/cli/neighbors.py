@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,6 +70,8 @@ async def _run(settings: Settings, collection: str, limit: int, format: str, out
 
 
 async def _pages(api: Api, base: str, limit: int) -> AsyncIterator[list[dict[str, Any]]]:
+    import asyncio
+
     path = f"{base}/neighbors"
     page = await api.call("GET", path, params={"limit": limit})
     if "items" not in page:  # a job

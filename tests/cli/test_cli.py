@@ -430,7 +430,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(lookalike: Lookalike, many: Path)
 def test_a_file_becomes_what_the_collection_is_after_a_look_at_what_would_happen(
     server: StartServer, lookalike: Lookalike, tmp_path: Path
 ) -> None:
-    """Without a server and beside one: a dry run changes nothing, a sync removes; one that removes too much is refused."""
+    """A dry run changes nothing, a sync removes, one that removes too much is refused; beside a server too."""
 
     def archive(name: str, seeds: range) -> Path:
         with zipfile.ZipFile(tmp_path / name, "w") as file:
