@@ -41,11 +41,27 @@ BREAKING: dict[str, tuple[str, Change]] = {
     "it may be missing": ("get_item", lambda whole: schemas(whole)["Item"]["required"].remove("id")),
     "it may be of another type": ("get_item", lambda whole: schemas(whole)["Item"]["properties"]["id"].update(
         type=["string", "null"])),
+    "a body must be sent": ("create_collection", lambda whole: whole["paths"]["/v1/collections/{c}"]["put"][
+        "requestBody"].update(required=True)),
+    "a body is of another media type": ("search_by_image", lambda whole: whole["paths"][
+        "/v1/collections/{c}/search"]["post"]["requestBody"].update(content={"text/csv": {}})),
+    "a text must have a form": ("list_items", lambda whole: next(
+        each["schema"] for each in whole["paths"]["/v1/collections/{c}/items"]["get"]["parameters"]
+        if each["name"] == "limit").update(pattern="^x$")),
+    "a time is any text": ("get_item", lambda whole: schemas(whole)["Item"]["properties"]["created_at"].pop("format")),
+    "a picture is of another media type": ("get_thumbnail", lambda whole: next(
+        methods["get"] for path, methods in whole["paths"].items()
+        if methods.get("get", {}).get("operationId") == "get_thumbnail")["responses"]["200"].update(
+        content={"image/gif": {}})),
+    "a header goes": ("put_item", lambda whole: whole["paths"]["/v1/collections/{c}/items/{id}"]["put"]["responses"][
+        "201"]["headers"].pop("Location")),
     "a status goes": ("put_item", lambda whole: operation(
         whole, "/v1/collections/{c}/items/{id}", "put")["responses"].pop("201")),
 }  # fmt: skip
 
+SOUND = {"type": "object", "properties": {"sound": {"type": "string"}}, "required": ["sound"]}
 ADDING: dict[str, Change] = {
+    "another way to ask": lambda whole: schemas(whole)["Query"]["oneOf"].append(SOUND),
     "nothing": lambda whole: None,
     "an operation": lambda whole: whole["paths"].update(
         {"/v1/more": {"get": whole["paths"]["/v1/info"]["get"] | {"operationId": "more"}}}

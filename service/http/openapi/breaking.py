@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 RELEASED, CHANGELOG = ROOT / "openapi.released.json", ROOT / "CHANGELOG.md"
 DEPTH = 6  # of fields within fields; filters and metadata go no deeper
 _BOUNDS = {"minimum": 1, "minLength": 1, "minItems": 1, "maximum": -1, "maxLength": -1, "maxItems": -1}
+_FORMS = ("format", "pattern")
 
 
 def surface(whole: Schema) -> Surface:
@@ -37,14 +38,17 @@ def surface(whole: Schema) -> Surface:
                 shown = _field(whole, parameter["schema"], required=parameter.get("required", False))
                 sent[f"{parameter['in']}.{parameter['name']}"] = shown
             body = operation.get("requestBody", {})
+            if body:
+                sent["body"] = {"required": body.get("required", False), "types": []}
             for kind, content in body.get("content", {}).items():
-                sent |= {f"{kind}{name}": field for name, field in _fields(whole, content.get("schema", {}), "")}
+                sent |= _content(whole, kind, content.get("schema", {}), required=False)
             read = {
                 status: {
-                    f"{kind}{name}": field
+                    name: field
                     for kind, content in response.get("content", {}).items()
-                    for name, field in _fields(whole, content.get("schema", {}), "")
+                    for name, field in _content(whole, kind, content.get("schema", {}), required=True).items()
                 }
+                | {f"header {name}": {"required": True, "types": []} for name in response.get("headers", {})}
                 for status, response in operation["responses"].items()
                 if status.startswith("2")
             }
@@ -79,6 +83,9 @@ def _sent(old: Fields, new: Fields) -> Iterator[str]:
             yield f"{field} may not be {', '.join(sorted(gone))} any more"
         if "values" in after and (lost := set(before.get("values", ["anything"])) - set(after["values"])):
             yield f"{field} may not be {', '.join(sorted(lost))} any more"
+        for form in _FORMS:
+            if form in after and after[form] != before.get(form):
+                yield f"{field} has {form} {after[form]}, it was {before.get(form, 'free')}"
         for bound, way in _BOUNDS.items():
             limit, was = after.get(bound), before.get(bound)
             if limit is not None and (was is None or (limit - was) * way > 0):
@@ -102,16 +109,26 @@ def _read(old: Mapping[str, Fields], new: Mapping[str, Fields]) -> Iterator[str]
                 yield f"{status} may lack {field} now"
             elif more := set(after["types"]) - set(before["types"]):
                 yield f"{status} may have {', '.join(sorted(more))} in {field} now"
+            elif before.get("format") != after.get("format"):
+                yield f"{status} has format {after.get('format')} in {field}, it was {before.get('format')}"
 
 
 def _parent(field: str) -> str:
     return field.rpartition(".")[0].removesuffix("[]")
 
 
+def _content(whole: Schema, kind: str, schema: Schema, *, required: bool) -> Fields:
+    """A body of one media type as a whole, and what is in it."""
+    inside = {f"{kind}{name}": field for name, field in _fields(whole, schema, "")}
+    return {kind: _field(whole, schema, required=required)} | inside
+
+
 def _fields(whole: Schema, schema: Schema, name: str, depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
     """A schema and what is in it, by dotted name."""
-    for kind in _kinds(whole, schema):
-        required = set(kind.get("required", ()))
+    kinds = [kind for kind in _kinds(whole, schema) if kind.get("type") != "null"]
+    # What only some alternatives need, the others do without.
+    required = set[str].intersection(*(set(kind.get("required", ())) for kind in kinds)) if kinds else set()
+    for kind in kinds:
         for key, each in kind.get("properties", {}).items():
             place = f"{name}.{key}"
             yield place, _field(whole, each, required=key in required)
@@ -131,8 +148,9 @@ def _field(whole: Schema, schema: Schema, *, required: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {"required": required, "types": sorted(types)}
     if kinds and all("enum" in kind or "const" in kind for kind in kinds):
         shown["values"] = sorted({str(each) for kind in kinds for each in kind.get("enum", [kind.get("const")])})
-    if len(kinds) == 1:
-        shown |= {bound: kinds[0][bound] for bound in _BOUNDS if bound in kinds[0]}
+    solid = [kind for kind in kinds if kind.get("type") != "null"]
+    if len(solid) == 1:
+        shown |= {name: solid[0][name] for name in (*_BOUNDS, *_FORMS) if name in solid[0]}
     return shown
 
 
