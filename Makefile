@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest
 # A file's tests share servers, so they stay together.
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup run test test-fast soak check bench bench-full clients audit image clean
+.PHONY: help setup run test test-fast soak check bench bench-full load clients audit image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench-full: setup $(STAMPS)/dev ## every benchmark at full size: hours, 30 GB of
 	$(BIN)/python -m benchmarks.search --million
 	$(BIN)/python -m benchmarks.queries --size 1000000
 	$(BIN)/python -m benchmarks.vector_import
+
+load: setup $(STAMPS)/dev ## load test of a fresh service, report in build/load; HOST=http://HOST:PORT: of a running one
+	$(BIN)/python -m benchmarks.load $(if $(HOST),--host '$(HOST)')
 
 clients: ## Python and TypeScript clients of the HTTP interface, generated into build/clients
 	@scripts/clients

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks import report
-from benchmarks.load import Load, distinct, open_loop, search_request
+from benchmarks.wire import Load, distinct, open_loop, search_request
 from models.runtimes.processor import resolve_precision
 from service.settings import load_settings
 from tests.harness import photographs

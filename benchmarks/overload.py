@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import report
-from benchmarks.load import Connection, closed_loop, distinct, get_request, open_loop, search_request
+from benchmarks.wire import Connection, closed_loop, distinct, get_request, open_loop, search_request
 from models.runtimes.processor import resolve_precision
 from service.settings import load_settings
 from tests.harness import photographs

@@ -24,9 +24,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from benchmarks.load import Connection, Load, closed_loop, get_request, open_loop
 from benchmarks.report import json_line, print_table, record
 from benchmarks.vectors import CACHE, DIM, Floats, Prepared, prepare, real, spin
+from benchmarks.wire import Connection, Load, closed_loop, get_request, open_loop
 from service.owner import NOTE
 from tests.harness.process import ServerProcess
 

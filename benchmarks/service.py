@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import bare, report
-from benchmarks.load import Connection, closed_loop, distinct, search_request
+from benchmarks.wire import Connection, closed_loop, distinct, search_request
 from models import artefact
 from models.artefact import Artefact
 from models.pictures.image import decode

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import bare, report, retrieval
-from benchmarks.load import distinct
+from benchmarks.wire import distinct
 from models.pictures.image import decode
 from tests.harness.pictures import jpeg
 

@@ -1,12 +1,23 @@
-"""A real embedder small enough for tests: how much of each colour each quarter of a picture holds."""
+"""A real embedder without a network: how much of each colour each quarter of a picture holds.
+
+For tests, and for load tests of everything but the network (`LOOKALIKE_MODEL=histogram`). It knows colours and no
+things: nobody should search a catalogue with it.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from models.artefact import Artefact
 from models.preprocessing import Preprocessing
 
+NAME = "histogram"
+PROVIDER = "no network"
+# No quality is claimed: high enough that an answer is not all matches, low enough that some are.
+THRESHOLD = 0.8
 _LEVELS = 8
 _REGIONS = 4
 
@@ -18,7 +29,7 @@ class HistogramEmbedder:
     """
 
     fingerprint: str = "histogram-1"
-    name: str = "histogram"
+    name: str = NAME
     precision: str = "fp32"
     preprocessing: Preprocessing = Preprocessing()
     dim: int = _REGIONS * _LEVELS**3
@@ -40,3 +51,22 @@ class HistogramEmbedder:
         """The embeddings, and what each quarter gives to them: float32 (n, 2, 2, 512), whose cells are not averaged."""
         rows = self.embed(pixels)
         return rows, rows.reshape(len(rows), 2, 2, -1)
+
+
+def artefact() -> Artefact:
+    """What a service keeps of it; there is no file, `path` names none."""
+    made = HistogramEmbedder()
+    return Artefact(
+        name=made.name,
+        precision=made.precision,
+        fingerprint=made.fingerprint,
+        dim=made.dim,
+        path=Path("histogram.onnx"),
+        sha256="",
+        default_threshold=THRESHOLD,
+        preprocessing=made.preprocessing,
+        source="no weights: colours are counted",
+        recipe="histogram of colours, by quarters",
+        golden="",
+        details={},
+    )

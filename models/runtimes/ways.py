@@ -7,7 +7,7 @@ from typing import Literal
 
 from models.golden import MIN_COSINE
 
-Runtime = Literal["onnxruntime", "openvino"]
+Runtime = Literal["onnxruntime", "openvino", "histogram"]
 RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
 
 # The product's int8 file has its rounding where onnxruntime fuses it; OpenVINO fuses otherwise. See docs/decisions.md.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from models import artefact as artefacts
 from models.artefact import Artefact
 from models.errors import ArtefactMissing
-from models.runtimes import openvino
+from models.runtimes import histogram, openvino
 from models.runtimes.choose import Measured, best, measured
 from models.runtimes.processor import flags, has_cuda, resolve_precision
 from models.runtimes.ways import Way, file_of, ways_of
@@ -31,6 +31,8 @@ def for_new(settings: Settings, model: str | None = None, precision: str | None 
     model, precision: instead of the settings'. Raises ArtefactMissing, ArtefactCorrupt, DeviceUnavailable.
     """
     name, asked = model or settings.model, precision or settings.precision
+    if name == histogram.NAME:
+        return Chosen(histogram.artefact(), Measured(Way("histogram", "fp32")))
     wanted = resolve_precision(asked, settings.device)
     found = artefacts.find(settings.models, model=name, precision=file_of(wanted))
     if _on_gpu(settings):

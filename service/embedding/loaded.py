@@ -14,6 +14,7 @@ from models import artefact as artefacts
 from models.artefact import Artefact
 from models.embedder import Embedder
 from models.preprocessing import Preprocessing
+from models.runtimes import histogram
 from models.runtimes.choose import Measured
 from models.runtimes.onnxruntime import OnnxEmbedder
 from models.runtimes.probe import opened
@@ -144,6 +145,9 @@ class Networks:
 
     def _load(self, new: Chosen) -> LoadedModel:
         artefact, run = new.artefact, new.run
+        if artefact.name == histogram.NAME:
+            counts = histogram.HistogramEmbedder()
+            return LoadedModel(artefact, counts, counts, [histogram.PROVIDER], run)
         if run is not None:
             narrow = opened(artefact, run.way, threads=1, batched=run.batches)
             wide = narrow if self._cores == 1 else opened(artefact, run.way, threads=self._cores, batched=False)
@@ -158,4 +162,4 @@ class Networks:
 
 def on_cpu(providers: list[str]) -> bool:
     """Whether a session with these providers, first one first, computes on the CPU."""
-    return providers[0] in ("CPUExecutionProvider", "OpenVINOExecutionProvider")
+    return providers[0] in ("CPUExecutionProvider", "OpenVINOExecutionProvider", histogram.PROVIDER)
