@@ -13,12 +13,13 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import httpx
 import pytest
 
 from benchmarks.load import figures
-from benchmarks.load.__main__ import wait_for_sample
 from benchmarks.load.arrivals import Seen, due_times, stages_of
 from benchmarks.load.target import Unfit, target_of
+from tests.harness.pictures import jpeg
 from tests.harness.process import ROOT, ServerProcess, free_port
 
 ALWAYS_MET = "[scenario.upload]\nerror_share = 1.0\n"
@@ -42,8 +43,10 @@ def histogram(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProces
     """A service without a network and without a model on disk."""
     folder = tmp_path_factory.mktemp("load")
     server = ServerProcess(folder / "data", folder / "none", {"LOOKALIKE_MODEL": "histogram"})
-    with server.start(arguments=["--sample"]):
-        wait_for_sample(target_of(server.url))
+    with server.start():
+        for number in range(4):
+            path = f"{server.url}/v1/collections/default/items/{number}"
+            httpx.put(path, files={"image": ("a.jpg", jpeg(number))}, timeout=60).raise_for_status()
         yield server
 
 
