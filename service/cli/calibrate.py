@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,17 +20,27 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _POLL = 0.5
+WHOSE = {"pairs": "the pairs' pictures", "catalogue": "the catalogue's own items, each without itself"}
 
 
 def calibrate(
     negatives: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER|ZIP", parser=a_path, help="Pictures that have no match; without: the catalogue alone."
+        typer.Argument(
+            metavar="[FOLDER|ZIP]", parser=a_path, help="Pictures that have no match; without: the catalogue alone."
         ),
     ] = None,
-    false_accept_rate: Annotated[
-        float, typer.Option(metavar="SHARE", min=0.0001, max=0.5, help="Of such pictures, may be called a match.")
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            parser=a_path,
+            help="Pictures that have a match: columns image (a path beside the file) and id or label.",
+        ),
+    ] = None,
+    rate: Annotated[
+        float,
+        typer.Option(metavar="SHARE", min=0.0001, max=0.5, help="Of pictures without a match, may be called a match."),
     ] = 0.01,
     label: Annotated[
         str | None, typer.Option(metavar="KEY", help="A metadata key: also tells what is kept of each of its values.")
@@ -46,15 +57,16 @@ def calibrate(
     From pictures that have no match, the threshold that at most the asked share of such pictures will reach; 99 of them
     at least for 0.01. A threshold set by hand goes before a calibrated one.
 
-    Example: lookalike calibrate --negatives street-photos/ --label brand
+    Example: lookalike calibrate street-photos/ --pairs known.csv --rate 0.01
     """
     settings = settings_for(data_dir=data_dir)
     must_exist(settings)
-    if reset and negatives is not None:
-        raise typer.BadParameter("--reset measures nothing: leave --negatives out")
-    fields = {"false_accept_rate": str(false_accept_rate), **({"label": label} if label else {})}
-    with _packed(negatives) as archive, err().status("calibrating"):
-        done = run_async(_asked(settings, collection, archive, fields, reset))
+    if reset and (negatives is not None or pairs is not None):
+        raise typer.BadParameter("--reset measures nothing: leave the pictures out")
+    fields = {"false_accept_rate": str(rate), **({"label": label} if label else {})}
+    with _packed(negatives) as archive, _paired(pairs) as known, err().status("calibrating"):
+        files = ({} if archive is None else {"negatives": archive}) | known
+        done = run_async(_asked(settings, collection, files, fields, reset))
     if json:
         print_json({"reset": collection} if done is None else done)
     elif done is None:
@@ -76,9 +88,9 @@ def _packed(path: Path | None) -> Iterator[Path | None]:
     with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
         archive = Path(folder) / "negatives.zip"
         with zipfile.ZipFile(archive, "w") as packed:
-            for number, source in enumerate(planned.sources()):
+            for source in planned.sources():
                 try:
-                    packed.writestr(f"{number:06d}/{Path(source.name).name}", source.read(2**30))
+                    packed.writestr(source.name, source.read(2**30))
                 except Unreadable as error:
                     bad_rows([(source.name, str(error))])
         bad_rows((each.path, each.reason) for each in planned.bad)
@@ -87,8 +99,34 @@ def _packed(path: Path | None) -> Iterator[Path | None]:
         yield archive
 
 
+@contextmanager
+def _paired(path: Path | None) -> Iterator[dict[str, Path]]:
+    """The table with an archive of the pictures that it names, as HTTP takes them. Raises PairsRefused, OSError."""
+    from service.quality.pairs import read_pairs
+
+    if path is None:
+        yield {}
+        return
+    known = read_pairs(path.read_bytes())
+    with tempfile.TemporaryDirectory(prefix="lookalike-") as folder:
+        table, archive = Path(folder) / "pairs.csv", Path(folder) / "pictures.zip"
+        rows = [("image", "id", "label")]
+        with zipfile.ZipFile(archive, "w") as packed:
+            for number, pair in enumerate(known):
+                picture = Path(pair.picture)
+                outside = picture.is_absolute() or ".." in picture.parts
+                name = f"{number:06d}/{picture.name}" if outside else pair.picture
+                rows.append((name, pair.id, pair.label))
+                file = path.parent / picture
+                if file.is_file():  # others are told of as missing in the archive
+                    packed.write(file, name)
+        with table.open("w", encoding="utf-8", newline="") as written:
+            csv.writer(written).writerows(rows)
+        yield {"pairs": table, "pictures": archive}
+
+
 async def _asked(
-    settings: Settings, collection: str, archive: Path | None, fields: dict[str, str], reset: bool
+    settings: Settings, collection: str, sent: Mapping[str, Path], fields: dict[str, str], reset: bool
 ) -> dict[str, Any] | None:
     import asyncio
 
@@ -101,8 +139,8 @@ async def _asked(
             return None
         files: dict[str, Any] = {name: (None, value) for name, value in fields.items()}
         with ExitStack() as opened:
-            if archive is not None:
-                files["negatives"] = (archive.name, opened.enter_context(archive.open("rb")))
+            for part, path in sent.items():
+                files[part] = (path.name, opened.enter_context(path.open("rb")))
             done = await service.api.call("POST", f"{base}/calibration", files=files)
         while "score_threshold" not in done:  # a job
             job = done["id"]
@@ -121,7 +159,14 @@ def _show(collection: str, done: dict[str, Any]) -> None:
             f"false accepts  {_share(false)} of pictures without a match, asked {done['false_accept_rate']:g}"
         )
     if (kept := done["kept"]) is not None:
-        console.print(f"kept           {_share(kept)} of the catalogue's own items, each without itself")
+        console.print(f"kept           {_share(kept)} of {WHOSE[done['kept_of']]}")
+    if (right := done["nearest_right"]) is not None:
+        console.print(f"nearest right  {_share(right)} of the same")
+    if (point := done["recommended"]) is not None:
+        console.print(
+            f"best parted    at {point['score_threshold']:.4f}: keeps {_share(point['kept'])}, "
+            f"accepts {_share(point['false_accepts'])}"
+        )
     if (worst := done["worst_class"]) is not None:
         console.print(f"worst          {escape(worst['label'])}: {_share(worst)}")
     for each in done["in_catalogue"]:

@@ -26,6 +26,7 @@ EXPECTED = frozenset(
         "service.imports.roots.RootConflict",
         "service.imports.sources.source.SourceError",
         "service.owner.OwnerError",
+        "service.quality.pairs.PairsRefused",
         "service.settings.SettingsError",
         "service.imports.sources.rows.VectorFileError",
         "service.imports.upgrade.UpgradeRefused",

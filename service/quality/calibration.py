@@ -11,6 +11,7 @@ import numpy as np
 
 from service.quality import conformal
 from service.quality.catalogue import SAME, Asked, scores
+from service.quality.pairs import Genuine, recommended, scores_of
 from service.quality.shares import share
 
 DEFAULT_RATE = 0.01
@@ -39,24 +40,35 @@ class Stranger:
 
 
 def calibrate(
-    strangers: Sequence[Stranger],
+    strangers: Sequence[Stranger] | None,
+    genuine: Sequence[Genuine],
     asked: Sequence[Asked],
     *,
     rate: float,
     count: int,
+    fingerprint: str,
     failed: Sequence[Mapping[str, str]],
 ) -> dict[str, Any]:
     """The calibration as it is kept. asked: the catalogue's own items as queries; count: items of the catalogue.
 
-    failed: pictures that could not be read. With no strangers and none that failed, the threshold is a quantile of the
-    catalogue's own scores. Raises CalibrationRefused.
+    strangers: None where none were sent; then the threshold is a quantile of the genuine queries' scores, and without
+    any of those of the catalogue's own. fingerprint: of the model that all scores are of. failed: pictures that could
+    not be used. Raises CalibrationRefused.
     """
-    by_pictures = bool(strangers or failed)
+    by_pictures = strangers is not None
+    strangers = strangers or []
     inside = [each for each in strangers if each.score >= SAME]
     used = sorted(each.score for each in strangers if each.score < SAME)
     own = scores(asked)
     if by_pictures:
         least = _by_strangers(used, rate, len(inside), len(failed))
+    elif genuine and len(genuine) < conformal.least_count(LOST):
+        raise CalibrationRefused(
+            f"pairs alone need at least {conformal.least_count(LOST)} pictures that can be used, and there are "
+            f"{len(genuine)}"
+        )
+    elif genuine:
+        least = conformal.lower(scores_of(genuine), LOST)
     elif len(own) < conformal.least_count(LOST):
         raise CalibrationRefused(
             f"the catalogue has {len(own):,} items with another one to be compared with, and without pictures that "
@@ -64,15 +76,20 @@ def calibrate(
         )
     else:
         least = conformal.lower(own, LOST)
-    kept = share(int((own >= least).sum()), len(own))
+    queries = scores_of(genuine) if genuine else own
+    kept = share(int((queries >= least).sum()), len(queries))
+    point = recommended(scores_of(genuine), np.array(used, np.float32))
     false = share(int((np.array(used, np.float32) >= least).sum()), len(used))
     classes = _classes(asked, least)
     return {
         "score_threshold": least,
-        "method": "negatives" if by_pictures else "catalogue",
+        "method": "negatives" if by_pictures else "pairs" if genuine else "catalogue",
         "false_accept_rate": rate if by_pictures else None,
         "false_accepts": asdict(false) if by_pictures else None,
-        "kept": asdict(kept) if len(own) else None,
+        "kept": asdict(kept) if len(queries) else None,
+        "kept_of": "pairs" if genuine else "catalogue",
+        "nearest_right": asdict(share(sum(each.right for each in genuine), len(genuine))) if genuine else None,
+        "recommended": None if point is None else asdict(point),
         "worst_class": next((each for each in classes if each["count"] >= LEAST_OF_CLASS), None),
         "classes": classes[:MAX_NAMED],
         "negatives": len(used),
@@ -81,8 +98,9 @@ def calibrate(
         "suspected": [asdict(each) for each in _suspected(strangers, own)[:MAX_NAMED]],
         "failed_count": len(failed),
         "failed": [dict(each) for each in failed[:MAX_NAMED]],
-        "curve": _curve(used, own),
+        "curve": _curve(used, queries),
         "count": count,
+        "fingerprint": fingerprint,
         "strangers": _thinned(used),
     }
 
@@ -92,18 +110,19 @@ def warnings(value: Mapping[str, Any], count: int) -> list[str]:
     told = []
     if count >= GROWTH * value["count"]:
         told.append(f"the catalogue had {value['count']:,} items then and has {count:,} now: calibrate again")
-    if value["method"] == "catalogue":
+    if value["method"] != "negatives":
         told.append("false accepts were not measured: calibrate with pictures that have no match")
     else:
         told.append("the rate holds for pictures like the negatives; other strangers may score more")
     if value["in_catalogue_count"]:
         told.append(f"{value['in_catalogue_count']:,} negatives are in the catalogue and were left out")
     if value["failed_count"]:
-        told.append(f"{value['failed_count']:,} negatives could not be read")
+        told.append(f"{value['failed_count']:,} pictures could not be used")
     if value["suspected"]:
         told.append(f"{len(value['suspected'])} negatives score like items among themselves: look whether they match")
     if value["kept"] is not None and value["kept"]["value"] < 0.5:
-        told.append("less than half of the catalogue's own items would find another one: the pictures tell too little")
+        whose = "the pairs' pictures" if value["kept_of"] == "pairs" else "the catalogue's own items"
+        told.append(f"less than half of {whose} would find anything: another rate or model may keep more")
     return told
 
 
@@ -111,7 +130,7 @@ def _by_strangers(used: Sequence[float], rate: float, inside: int, failed: int) 
     needed = conformal.least_count(rate)
     if len(used) < needed:
         gone = [f"{inside} are in the catalogue"] if inside else []
-        gone += [f"{failed} could not be read"] if failed else []
+        gone += [f"{failed} could not be used"] if failed else []
         left = f" ({', '.join(gone)})" if gone else ""
         possible = f"; {len(used)} allow {_percent(conformal.smallest_rate(len(used)))}" if used else ""
         raise CalibrationRefused(

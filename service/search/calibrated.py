@@ -63,8 +63,9 @@ class Calibrations:
 
 
 def read(collection: Collection) -> Calibrated | None:
-    """From the collection's records; None where there is none, or none that can be read."""
+    """From the collection's records; None where there is none, none that can be read, or one of another model."""
     try:
-        return Calibrated.of(collection.records.get(KIND, NAME).value)
+        value = collection.records.get(KIND, NAME).value
+        return Calibrated.of(value) if value["fingerprint"] == collection.fingerprint else None
     except (RecordNotFound, StoreCorrupt, KeyError, TypeError, ValueError):
         return None

@@ -84,7 +84,7 @@ def test_what_is_missing_is_told_and_the_old_one_stays(running: Server) -> None:
     wrong = {**strangers, "inside.jpg": jpeg(3), "broken.jpg": b"\xff\xd8\xff\xe0 no picture"}
     for negatives, fields, words in (
         (archive(strangers), {}, "needs 99 pictures without a match, and there are 5; 5 allow 16.667 %"),
-        (archive(wrong), {"false_accept_rate": 0.1}, "there are 5 (1 are in the catalogue, 1 could not be read)"),
+        (archive(wrong), {"false_accept_rate": 0.1}, "there are 5 (1 are in the catalogue, 1 could not be used)"),
         (archive({"readme.txt": b"nothing"}), {}, "no picture in it"),
         (b"PK\x03\x04 cut off", {}, "cannot be read"),
         (archive(strangers), {"false_accept_rate": 0.2, "label": "nobody"}, "no item has a value"),
@@ -120,17 +120,61 @@ def test_without_pictures_the_catalogue_decides(running: Server) -> None:
     assert refused.status_code == 422 and "empty" in refused.json()["detail"]
 
 
+def paired(
+    server: Server, table: str, pictures: dict[str, bytes], negatives: bytes | None = None, **fields: Any
+) -> Any:
+    files: dict[str, Any] = {name: (None, str(value)) for name, value in fields.items()}
+    files |= {"pairs": ("known.csv", table.encode()), "pictures": ("pictures.zip", archive(pictures))}
+    if negatives is not None:
+        files["negatives"] = ("negatives.zip", negatives)
+    response = server.client.post(f"{PATH}/calibration", files=files)
+    while response.status_code == 202:
+        time.sleep(0.05)
+        response = server.client.get(f"{PATH}/jobs/{response.json()['id']}/result")
+    return response.json()
+
+
+def test_known_pairs_tell_what_is_kept(running: Server) -> None:
+    pictures = {f"q/{n}.jpg": jpeg(n) for n in range(COUNT)}
+    strangers = archive({f"{n}.jpg": jpeg(4_000 + n) for n in range(9)})
+    table = "image,id\n" + "".join(f"q/{n}.jpg,i{n}\n" for n in range(COUNT)) + "q/none.jpg,i1\n"
+    found = paired(running, table, pictures, strangers, false_accept_rate=0.1)
+    assert found["kept_of"] == "pairs" and found["kept"]["hits"] == found["kept"]["count"] == COUNT, found
+    assert found["nearest_right"]["hits"] == COUNT and found["in_catalogue_count"] == 0
+    assert found["recommended"]["kept"]["value"] == 1 and found["recommended"]["false_accepts"]["hits"] == 0
+    assert [each["name"] for each in found["failed"]] == ["q/none.jpg"]
+    assert running.client.get(f"{PATH}/calibration").json() == found
+    labels = "image,label\n" + "".join(f"q/{n}.jpg,{'odd' if n % 2 else 'even'}\n" for n in range(COUNT))
+    assert paired(running, labels, pictures)["method"] == "pairs"
+    assert running.client.get(f"{PATH}/calibration").json()["nearest_right"]["hits"] == COUNT
+    for wrong, words in (
+        ("image,id\nq/1.jpg,nobody\n", "no item nobody"),
+        ("image,label\nq/1.jpg,nobody\n", "no item has nobody"),
+        ("image,id\nz.jpg,i1\n", "no picture can be used; z.jpg is not in the archive"),
+        ("a,b\n1,2\n", "first line must name"),
+    ):
+        assert words in paired(running, wrong, pictures)["detail"]
+    lone = running.client.post(f"{PATH}/calibration", files={"pairs": ("p.csv", table.encode())})
+    assert lone.status_code == 422 and "together" in lone.json()["detail"]
+
+
 def test_the_command_line_measures_a_folder(running: Server, tmp_path: Path, model_dir: Path) -> None:
     lookalike = Lookalike(tmp_path, model_dir)
     folder = tmp_path / "strangers"
     folder.mkdir()
     for number in range(9):
         (folder / f"{number}.jpg").write_bytes(jpeg(3_000 + number))
-    options = ("--data-dir", running.data_dir, "--false-accept-rate", "0.1")
-    found = lookalike.json("calibrate", "--negatives", folder, *options)
+    options = ("--data-dir", running.data_dir, "--rate", "0.1")
+    found = lookalike.json("calibrate", folder, *options)
     assert found == running.client.get(f"{PATH}/calibration").json() and found["negatives"] == 9
     assert lookalike.json("calibrate", "--reset", "--data-dir", running.data_dir) == {"reset": "default"}
     assert running.client.get(PATH).json()["threshold_source"] == "model_default"
+    (tmp_path / "i2.jpg").write_bytes(jpeg(2))
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "known.csv").write_text("image,id\n../i2.jpg,i2\n")
+    found = lookalike.json("calibrate", folder, "--pairs", tmp_path / "tables" / "known.csv", *options)
+    assert (found["nearest_right"]["hits"], found["nearest_right"]["count"]) == (1, 1)
+    assert lookalike.json("calibrate", "--reset", "--data-dir", running.data_dir) == {"reset": "default"}
     (tmp_path / "empty").mkdir()
-    refused = lookalike("calibrate", "--negatives", tmp_path / "empty", *options)
+    refused = lookalike("calibrate", tmp_path / "empty", *options)
     assert refused.returncode == 1 and "no picture" in refused.stderr

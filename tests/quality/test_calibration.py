@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from index.items import Entry
 from index.limits import MAX_RECORD
 from index.open import open_catalogue
 from service.quality.calibration import CalibrationRefused, Stranger, calibrate, warnings
 from service.quality.catalogue import Asked, ask
+from service.quality.pairs import Genuine, PairsRefused, read_pairs, recommended
 from tests.harness.catalogues import MODEL, entry, vector
 
 
@@ -25,7 +29,9 @@ def items(label: str, *scores: float) -> list[Asked]:
 
 def test_strangers_decide_and_classes_are_told() -> None:
     own = items("good", *[0.8] * 10) + items("bad", *[0.8, 0.3, 0.3, 0.3, 0.8]) + items("rare", 0.1)
-    found = calibrate(strangers(*[number / 100 for number in range(40)]), own, rate=0.1, count=16, failed=[])
+    found = calibrate(
+        strangers(*[number / 100 for number in range(40)]), [], own, rate=0.1, count=16, fingerprint="f", failed=[]
+    )
     assert found["score_threshold"] == pytest.approx(0.3602, abs=1e-5), "the 37th of 40, and a little more"
     assert (found["false_accepts"]["hits"], found["false_accepts"]["count"]) == (3, 40)
     assert (found["kept"]["hits"], found["kept"]["count"]) == (12, 16)
@@ -37,10 +43,12 @@ def test_strangers_decide_and_classes_are_told() -> None:
 
 def test_pictures_of_the_catalogue_are_no_strangers() -> None:
     seen = strangers(*[0.2] * 19, 0.9999)
-    found = calibrate(seen, items("a", *[0.5] * 30), rate=0.05, count=30, failed=[])
+    found = calibrate(seen, [], items("a", *[0.5] * 30), rate=0.05, count=30, fingerprint="f", failed=[])
     assert found["score_threshold"] < 0.21 and found["in_catalogue_count"] == 1 and found["negatives"] == 19
     assert any("are in the catalogue" in each for each in warnings(found, 30))
-    near = calibrate(strangers(*[0.2] * 18, 0.6), items("a", *[0.5] * 30), rate=0.05, count=30, failed=[])
+    near = calibrate(
+        strangers(*[0.2] * 18, 0.6), [], items("a", *[0.5] * 30), rate=0.05, count=30, fingerprint="f", failed=[]
+    )
     assert [each["score"] for each in near["suspected"]] == [0.6] and near["negatives"] == 19
 
 
@@ -48,35 +56,37 @@ def test_pictures_of_the_catalogue_are_no_strangers() -> None:
     ("scores", "failed", "words"),
     [
         ([0.1] * 98, 0, "1 % needs 99 pictures without a match, and there are 98; 98 allow 1.011 %"),
-        ([0.1] * 98 + [0.99], 2, r"there are 98 \(1 are in the catalogue, 2 could not be read\); 98 allow"),
-        ([], 3, r"there are 0 \(3 could not be read\)$"),
+        ([0.1] * 98 + [0.99], 2, r"there are 98 \(1 are in the catalogue, 2 could not be used\); 98 allow"),
+        ([], 3, r"there are 0 \(3 could not be used\)$"),
     ],
 )
 def test_too_few_are_refused_with_what_they_allow(scores: list[float], failed: int, words: str) -> None:
     bad = [{"name": "x", "reason": "broken"}] * failed
     with pytest.raises(CalibrationRefused, match=words):
-        calibrate(strangers(*scores), items("a", *[0.5] * 30), rate=0.01, count=30, failed=bad)
+        calibrate(strangers(*scores), [], items("a", *[0.5] * 30), rate=0.01, count=30, fingerprint="f", failed=bad)
 
 
 def test_growth_by_half_is_told() -> None:
-    found = calibrate(strangers(*[0.2] * 19), items("a", *[0.5] * 30), rate=0.05, count=30, failed=[])
+    found = calibrate(
+        strangers(*[0.2] * 19), [], items("a", *[0.5] * 30), rate=0.05, count=30, fingerprint="f", failed=[]
+    )
     assert not any("again" in each for each in warnings(found, 44))
     assert any("had 30 items then and has 45 now" in each for each in warnings(found, 45))
 
 
 def test_without_strangers_most_of_the_catalogue_is_kept() -> None:
     own = items("a", *[0.5 + number / 1000 for number in range(100)])
-    found = calibrate([], own, rate=0.01, count=100, failed=[])
+    found = calibrate(None, [], own, rate=0.01, count=100, fingerprint="f", failed=[])
     assert found["method"] == "catalogue" and found["kept"]["hits"] in (95, 96)
     with pytest.raises(CalibrationRefused, match="at least 19 are needed"):
-        calibrate([], own[:18], rate=0.01, count=18, failed=[])
+        calibrate(None, [], own[:18], rate=0.01, count=18, fingerprint="f", failed=[])
 
 
 def test_the_largest_calibration_fits_a_record() -> None:
     seen = [Stranger("n" * 200, 0.1 + number / 10**6, "i" * 128) for number in range(50_000)]
     own = [Asked(f"i{number}", 0.05 + number / 10**5, "x" * 190 + str(number)) for number in range(2_000)]
     bad = [{"name": "n" * 200, "reason": "r" * 200}] * 500
-    found = calibrate(seen, own, rate=0.001, count=10**6, failed=bad)
+    found = calibrate(seen, [], own, rate=0.001, count=10**6, fingerprint="f", failed=bad)
     assert len(orjson.dumps(found)) < MAX_RECORD and len(found["strangers"]) == 20_000
 
 
@@ -95,3 +105,51 @@ def test_an_item_is_asked_without_itself_and_its_duplicates(tmp_path: Path) -> N
         assert 0.9 < asked["a"].score < 0.98
     finally:
         catalogue.close()
+
+
+def test_pairs_tell_what_is_kept_and_where_both_part_best() -> None:
+    genuine = [Genuine(f"{number}.jpg", 0.3 + number / 100, number % 2 == 0) for number in range(40)]
+    unlike = strangers(*[number / 100 for number in range(40)])
+    found = calibrate(unlike, genuine, items("a", *[0.9] * 30), rate=0.1, count=30, fingerprint="f", failed=[])
+    assert found["kept_of"] == "pairs" and (found["kept"]["hits"], found["kept"]["count"]) == (33, 40)
+    assert found["nearest_right"]["hits"] == 20
+    point = found["recommended"]
+    assert point["score_threshold"] == pytest.approx(0.4) or point["kept"]["value"] - point["false_accepts"][
+        "value"
+    ] == (pytest.approx(0.75))
+    alone = calibrate(None, genuine, [], rate=0.1, count=30, fingerprint="f", failed=[])
+    assert alone["method"] == "pairs" and alone["kept"]["value"] >= 0.95 and alone["recommended"] is None
+    with pytest.raises(CalibrationRefused, match="pairs alone need at least 19"):
+        calibrate(None, genuine[:5], items("a", *[0.9] * 30), rate=0.1, count=30, fingerprint="f", failed=[])
+
+
+@given(
+    st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=40),
+    st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=40),
+)
+def test_no_threshold_parts_better_than_the_recommended_one(genuine: list[float], unlike: list[float]) -> None:
+    own, other = np.array(genuine, np.float32), np.array(unlike, np.float32)
+    point = recommended(own, other)
+    assert point is not None
+    gained = float((own >= point.score_threshold).mean() - (other >= point.score_threshold).mean())
+    assert gained == pytest.approx(point.kept.value - point.false_accepts.value)
+    for least in [*own, *other]:
+        assert (own >= least).mean() - (other >= least).mean() <= gained + 1e-9
+
+
+def test_a_table_of_pairs_is_read_as_people_save_it() -> None:
+    read = read_pairs("\ufeffLabel;Image;note\r\nshoe;a\\b.jpg;x\r\n;;\r\nhat;./c.jpg\r\n".encode())
+    assert [(each.picture, each.id, each.label) for each in read] == [("a/b.jpg", "", "shoe"), ("c.jpg", "", "hat")]
+    (one, *_) = read_pairs(b"image,id,label\nx.jpg,i1,shoe\nx.jpg,i1,shoe\n")
+    assert (one.id, one.label) == ("i1", "")
+    for data, words in (
+        (b"", "first line must name"),
+        (b"image\nx.jpg\n", "first line must name"),
+        (b"image,id\n", "no line beside"),
+        (b"image,id\nx.jpg,\n", "line 2 lacks"),
+        (b"image,id\nx.jpg,a\nx.jpg,b\n", "line 3 says something else of x.jpg"),
+        (b"image,id\n\xff\xfe,a\n", "no UTF-8"),
+        (b'image,id\n"' + b"x" * 140_000 + b'",a\n', "cannot be read"),
+    ):
+        with pytest.raises(PairsRefused, match=words):
+            read_pairs(data)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from index.errors import RecordNotFound
 from service.http.answers import answered
-from service.http.bodies.body import incoming, media_type, to_file
+from service.http.bodies.body import Upload, incoming, media_type, to_file
 from service.http.openapi.describe import form_body, refusals
 from service.http.problems import Problem
 from service.http.routing import Direct, Loaded, Named
@@ -21,6 +21,7 @@ from service.quality.calibrating import KIND, described, forget
 
 router = APIRouter(prefix="/v1/collections/{c}/calibration", tags=["collections"], route_class=Direct)
 
+PARTS = ("negatives", "pairs", "pictures")
 NONE = "This collection is not calibrated"
 
 
@@ -57,24 +58,37 @@ async def create_calibration(collection: Named, request: Request, runtime: Loade
             files,
             settings.max_import_bytes,
             settings.request_timeout,
-            files=("negatives",),
+            files=PARTS,
             fields=("false_accept_rate", "label"),
         )
         asked = CalibrationForm.read(sent.fields)
         wish: dict[str, Any] = {"rate": asked.false_accept_rate, "label": asked.label}
-        if "negatives" in sent.files:
-            path = sent.files["negatives"]
-            with path.open("rb") as opened:
-                head = opened.read(HEAD)
-            try:
-                wish["file"] = stored_name(sent.names["negatives"], head)
-            except SourceError as error:
-                raise Problem("unsupported-media-type", str(error)) from None
-            if not wish["file"].lower().endswith(SUFFIXES):
-                raise Problem("unsupported-media-type", f"negatives: send an archive ({', '.join(SUFFIXES)})")
-            path.rename(path.with_name(wish["file"]))
+        if ("pairs" in sent.files) != ("pictures" in sent.files):
+            raise Problem("invalid-request", "Send pairs (.csv) and pictures (an archive of those it names) together")
+        for part in sent.files:
+            wish[part] = named(sent, part)
         job = await runtime.jobs.submit(KIND, collection.name, wish, files=files)
     return await result_or_job(runtime, job)
+
+
+def named(sent: Upload, part: str) -> str:
+    """The name under which a part's file lies from now on. Raises unsupported-media-type."""
+    path = sent.files[part]
+    if part == "pairs":
+        suffix = ".csv"
+    else:
+        with path.open("rb") as opened:
+            head = opened.read(HEAD)
+        try:
+            stored = stored_name(sent.names[part], head).lower()
+        except SourceError as error:
+            raise Problem("unsupported-media-type", f"{part}: {error}") from None
+        found = next((each for each in SUFFIXES if stored.endswith(each)), None)
+        if found is None:
+            raise Problem("unsupported-media-type", f"{part}: send an archive ({', '.join(SUFFIXES)})")
+        suffix = found
+    path.rename(path.with_name(part + suffix))
+    return part + suffix
 
 
 @router.delete(

@@ -23,6 +23,14 @@ class CalibrationForm(Texts):
         description="A .zip or .tar.gz of pictures that have no match in the collection; left out: the catalogue's own "
         "scores decide, and false accepts are not measured",
     )
+    pairs: File | None = Field(
+        None,
+        description="A .csv of pictures that have a match: a column `image`, the path in `pictures`, and one "
+        "`id` of the item, or `label` of the items, that it should find",
+    )
+    pictures: File | None = Field(
+        None, description="A .zip or .tar.gz of the pictures that `pairs` names; others in it are passed over"
+    )
     false_accept_rate: Annotated[float, UNGROUPED] = Field(
         DEFAULT_RATE,
         ge=0.0001,
@@ -31,7 +39,11 @@ class CalibrationForm(Texts):
         description="The share of such pictures that may be answered with a match; left out: 0.01",
     )
     label: str | None = Field(
-        None, min_length=1, max_length=256, description="A metadata key: what is kept of each of its values is told too"
+        None,
+        min_length=1,
+        max_length=256,
+        description="A metadata key: what is kept of each of its values is told too; `pairs` look for "
+        "their labels under it (left out: `label`)",
     )
 
 
@@ -71,7 +83,15 @@ class CurvePoint(Answer):
 
     score_threshold: Cosine = Field(description="The threshold")
     false_accepts: Share = Field(description="Share of the negatives that reach it")
-    kept: Share = Field(description="Share of the catalogue's own items that find another one")
+    kept: Share = Field(description="Share of the pairs' pictures, or of the catalogue's own items, that reach it")
+
+
+class RecommendedPoint(Answer):
+    """The threshold that parts pairs and negatives best; to take it, set the collection's `score_threshold`."""
+
+    score_threshold: Cosine = Field(description="The threshold")
+    kept: MeasuredShare = Field(description="Of the pairs' pictures")
+    false_accepts: MeasuredShare = Field(description="Of the negatives")
 
 
 Named = Annotated[list[Negative], Field(max_length=MAX_NAMED)]
@@ -81,15 +101,22 @@ class Calibration(Answer):
     """The calibration in force: the threshold, and what was measured, on how many."""
 
     score_threshold: Cosine = Field(description="Least score of a match")
-    method: Literal["negatives", "catalogue"] = Field(
-        description="`negatives`: conformal, from pictures without a match; `catalogue`: what 95 % of the items "
-        "reach with another item, duplicates left out"
+    method: Literal["negatives", "pairs", "catalogue"] = Field(
+        description="`negatives`: conformal, from pictures without a match; `pairs`: what 95 % of the pairs' pictures "
+        "reach; `catalogue`: what 95 % of the items reach with another item, duplicates left out"
     )
     false_accept_rate: Share | None = Field(description="As asked, at most; null without negatives")
     false_accepts: MeasuredShare | None = Field(description="Of the negatives; null without any")
     kept: MeasuredShare | None = Field(
-        description="Of the catalogue's own items as queries, each without itself and its duplicates; null where each "
-        "stands alone"
+        description="Of the pairs' pictures, or else of the catalogue's own items as queries, each without itself "
+        "and its duplicates; null where each stands alone"
+    )
+    kept_of: Literal["pairs", "catalogue"] = Field(description="Whose share `kept` is")
+    nearest_right: MeasuredShare | None = Field(
+        description="Of the pairs' pictures: the nearest item is the one named, or has the label; null without pairs"
+    )
+    recommended: RecommendedPoint | None = Field(
+        description="Where the share kept less the share of false accepts is largest; null without pairs and negatives"
     )
     worst_class: LabelShare | None = Field(description="The label of which least is kept, of those with five items")
     classes: Annotated[list[LabelShare], Field(max_length=MAX_NAMED)] = Field(description="The worst labels first")
@@ -97,10 +124,11 @@ class Calibration(Answer):
     in_catalogue_count: Count = Field(description="Negatives that are in the catalogue after all, and were left out")
     in_catalogue: Named = Field(description="The first of them")
     suspected: Named = Field(description="Negatives as near to an item as items are to each other; they were measured")
-    failed_count: Count = Field(description="Negatives that could not be used")
+    failed_count: Count = Field(description="Pictures that could not be used")
     failed: Annotated[list[FailedNegative], Field(max_length=MAX_NAMED)] = Field(description="The first of them")
     curve: Annotated[list[CurvePoint], Field(max_length=50)] = Field(description="What other thresholds would do")
     count: Count = Field(description="Items of the catalogue then")
+    fingerprint: Text = Field(description="Of the model that the scores are of")
     warnings: Annotated[list[Annotated[str, text(256)]], Field(max_length=10)] = Field(
         description="What a person should know of it now"
     )
@@ -120,9 +148,13 @@ class Calibration(Answer):
         one: dict[str, type[Answer]] = {
             "false_accepts": MeasuredShare,
             "kept": MeasuredShare,
+            "nearest_right": MeasuredShare,
             "worst_class": LabelShare,
         }
         given = dict(value)
         given |= {name: [model(**each) for each in value[name]] for name, model in several.items()}
         given |= {name: None if value[name] is None else model(**value[name]) for name, model in one.items()}
+        if (point := value["recommended"]) is not None:
+            shares = {name: MeasuredShare(**point[name]) for name in ("kept", "false_accepts")}
+            given["recommended"] = RecommendedPoint(score_threshold=point["score_threshold"], **shares)
         return cls(**given)
