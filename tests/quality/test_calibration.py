@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from index.errors import RecordNotFound
 from index.items import Entry
 from index.limits import MAX_RECORD
 from index.open import open_catalogue
+from service.quality.calibrating import described
 from service.quality.calibration import CalibrationRefused, Stranger, calibrate, warnings
 from service.quality.catalogue import Asked, ask
 from service.quality.pairs import Genuine, PairsRefused, read_pairs, recommended
+from service.search.calibrated import KIND, NAME, read
 from tests.harness.catalogues import MODEL, entry, vector
 
 
@@ -153,3 +156,18 @@ def test_a_table_of_pairs_is_read_as_people_save_it() -> None:
     ):
         with pytest.raises(PairsRefused, match=words):
             read_pairs(data)
+
+
+def test_a_calibration_of_another_model_is_not_in_force(tmp_path: Path) -> None:
+    catalogue = open_catalogue(tmp_path)
+    try:
+        collection, _ = catalogue.create("c", **MODEL)
+        value = {"score_threshold": 0.5, "strangers": [0.1], "fingerprint": "another"}
+        collection.records.put(KIND, NAME, value)
+        assert read(collection) is None
+        with pytest.raises(RecordNotFound):
+            described(collection)
+        collection.records.put(KIND, NAME, {**value, "fingerprint": collection.fingerprint})
+        assert read(collection) is not None
+    finally:
+        catalogue.close()
