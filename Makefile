@@ -76,7 +76,7 @@ bench-full: setup $(STAMPS)/dev ## every benchmark at full size: hours, 30 GB of
 load: setup $(STAMPS)/dev ## load test of a fresh service, report in build/load; HOST=http://HOST:PORT: of a running one
 	$(BIN)/python -m benchmarks.load $(if $(HOST),--host '$(HOST)')
 
-clients: ## Python and TypeScript clients of the HTTP interface, generated into build/clients
+clients: ## Python and TypeScript clients of the HTTP interface, generated and packed into build/clients
 	@scripts/clients
 
 audit: ## published faults of the pinned packages (asks PyPI), and their list as CycloneDX in build/sbom.cdx.json

@@ -6,56 +6,17 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import StartServer, absent
-from tests.harness.pictures import jpeg
+from tests.harness.commands import run
 from tests.harness.serving import ROOT, Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 HERE = Path(__file__).parent
 TOOLS = ROOT / "build" / "tools"
-
-
-def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
-    """What a command says. It has to succeed."""
-    done = subprocess.run(
-        [str(each) for each in command],
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the generated packages `python` and `typescript`."""
-    if shutil.which("npm") is None:
-        absent("no npm here, which generating clients needs: install Node.js")
-    folder = tmp_path_factory.mktemp("clients")
-    run(ROOT / "scripts" / "clients", folder, cwd=ROOT)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def running(module_server: StartServer) -> Server:
-    return module_server()
-
-
-@pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("picture") / "a.jpg"
-    path.write_bytes(jpeg(1))
-    return path
 
 
 def test_the_python_client_compiles_strictly_and_works(clients: Path, running: Server, picture: Path) -> None:
