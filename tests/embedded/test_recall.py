@@ -21,7 +21,7 @@ from index.embedded.ann.effort import Effort
 from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.ann.measure import Found
 from index.embedded.ann.recall import Recall, compare, interval, true_scores
-from index.embedded.ann.sample import as_far_as
+from index.embedded.ann.sample import Sample, as_far_as
 from index.embedded.ann.train import held_out
 from index.embedded.ann.tuning import Tried, Tuning, tune
 from index.embedded.catalogue import EmbeddedCatalogue
@@ -31,7 +31,7 @@ from index.embedded.live.upkeep.policy import Policy
 from index.errors import CacheUnusable, InvalidRecall
 from index.info import IndexState
 from tests.harness.catalogues import entry, settled
-from tests.harness.soak import examples
+from tests.harness.soak import SOAK, examples
 
 Floats = npt.NDArray[np.float32]
 
@@ -209,8 +209,11 @@ def test_a_hard_catalogue_gets_the_recall_that_was_asked_for(hard_file: VectorFi
 def test_an_easy_catalogue_is_searched_with_less_than_usual(tmp_path: Path) -> None:
     with VectorFile.create(tmp_path / "v", dim=64, fingerprint="f") as file:
         file.append(np.arange(1, 10_001), easy(10_000, 1))
-        made = measure.built(file, 0.95, threads=2, progress=lambda done, total: None)
-        index, tried = made.index, made.found
+        index = CompressedIndex.build(file)
+        drawn = Sample.draw(index, file, np.empty((0, 64), np.float32), lambda: None)
+        tried = measure.measure(
+            index, file, drawn, 0.95, breathe=lambda: None
+        )  # which, unlike a build, has no time limit
         assert tried.tuning.breadth < 1 or tried.tuning.depth < 1
         index.tuning = tried.tuning
         assert true_recall(index, file.read(np.arange(10_000)).astype(np.float32), easy(200, 2)) >= 0.94
@@ -247,6 +250,7 @@ def test_odd_catalogues_are_measured_too(tmp_path: Path, rows: str) -> None:
 
 
 SAMPLED = Recall(0.99, 0.98, 0.995, 250)
+MANY = 100_000 if SOAK else 20_000
 MEASURED = Measured(Found(Tuning(1.5, 0.5), SAMPLED, ((0.1, SAMPLED),), True), Shape(256), 0.995, 0.995, 1.0)
 
 
@@ -446,16 +450,16 @@ def test_comparing_every_vector_is_numpys_answer(hard_file: VectorFile, k: int, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("distinct", "recall"), [(3, 0.995), (1, 0.995), (3, 1.0)])
-def test_a_hundred_thousand_of_a_few_vectors(tmp_path: Path, distinct: int, recall: float) -> None:
+def test_many_of_a_few_vectors(tmp_path: Path, distinct: int, recall: float) -> None:
     """Three vectors over and over, or one: built, measured and searched like any, every neighbour as near as any."""
     random = np.random.default_rng(3)
     few = unit(random.standard_normal((distinct, 64)))
-    numbers = random.integers(0, distinct, 100_000)
+    numbers = random.integers(0, distinct, MANY)
     catalogue = EmbeddedCatalogue.open(tmp_path, recall=recall)
     collection, _ = catalogue.create("c", model="m", fingerprint="f", dim=64)
-    collection.import_vectors([f"i{n}" for n in range(100_000)], few[numbers], None, fingerprint="f")
+    collection.import_vectors([f"i{n}" for n in range(MANY)], few[numbers], None, fingerprint="f")
     state = settled(collection, 240)
-    assert state.vectors == 100_000 and state.kind == "ivf-rabitq"
+    assert state.vectors == MANY and state.kind == "ivf-rabitq"
     assert state.recall is not None and state.recall.value >= 0.995
     for query in few:
         found = collection.search(query, limit=20)

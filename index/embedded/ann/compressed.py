@@ -267,9 +267,12 @@ class CompressedIndex:
         scratch = self._scratches.own
         scratch.looked = scratch.fetched = 0
         self._lists.turn(query, scratch)
+        best: Rows | None = None
         while True:
             scratch.room(0, _FAR * effort.depth)
             rows, number = self._near(scratch, effort, allowed, bits, available)
+            if best is not None:  # among more candidates, estimates may push out what was found before
+                rows = np.concatenate([rows, best[~np.isin(best, rows)]])
             scratch.looked, scratch.fetched = scratch.looked + number, scratch.fetched + len(rows)
             scores = self._file.score(query, rows)
             order = (-scores).argsort(kind="stable")[:k]
@@ -279,7 +282,7 @@ class CompressedIndex:
             if further.depth * _IN_ORDER >= available:
                 scratch.fetched += available // _IN_ORDER
                 return self._compared(query, k, self._alive.bits if bits is None else bits, available)
-            effort = further
+            effort, best = further, rows[order]
 
     def _near(
         self, scratch: Scratch, effort: Effort, allowed: Selection | None, bits: Bits | None, available: int
