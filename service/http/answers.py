@@ -10,10 +10,11 @@ from starlette.responses import Response
 from service.http.schemas.base import Answer
 
 
-def matches_tag(request: Request, etag: str) -> bool:
-    """Whether whoever asks has what `etag` names, by If-None-Match."""
-    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
-    return etag.removeprefix("W/") in known or "*" in known
+def matches_tag(request: Request, etag: str, *, found: bool = True) -> bool:
+    """Whether whoever asks has what `etag` names, by If-None-Match. found: there is something, which `*` names too."""
+    given = ",".join(request.headers.getlist("if-none-match"))
+    known = {each.strip().removeprefix("W/") for each in given.split(",")}
+    return etag.removeprefix("W/") in known or (found and "*" in known)
 
 
 def answered(answer: Answer, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from starlette.types import ASGIApp
-
 from service.access.access import Access
 from service.access.audit import Audit
 from service.http.admission import Admission
@@ -22,7 +20,7 @@ def needs_key(settings: Settings) -> bool:
     return not settings.insecure and not is_loopback(settings.host)
 
 
-def create_app(runtime: Runtime, *, admin_token: str | None = None) -> ASGIApp:
+def create_app(runtime: Runtime, *, admin_token: str | None = None) -> Answers:
     """The ASGI application. It neither opens nor closes `runtime`, and needs no lifespan.
 
     admin_token: whoever sends it owns the data directory: everything is open, also what commands need; None: nobody.

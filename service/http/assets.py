@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import mimetypes
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from service.http.answers import matches_tag
 
 # Bytes below which a packet holds it anyway.
 WORTH = 1024
+# RFC 9110 §12.4.2
+_QVALUE = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
 class Asset:
@@ -71,10 +74,21 @@ class Folder:
 
 
 def accepts_gzip(scope: Scope) -> bool:
-    """By Accept-Encoding: named, or meant by `*`, and not with a weight of nothing."""
-    weights: dict[str, bool] = {}
+    """By Accept-Encoding: named, or meant by `*`, and weighed no less than the plain answer where that is named too."""
+    weights: dict[str, float] = {}
     asked = ",".join(value.decode("latin-1") for name, value in scope["headers"] if name == b"accept-encoding")
     for each in asked.split(","):
-        name, _, weight = each.partition(";")
-        weights[name.strip().lower()] = weight.replace(" ", "").rstrip("0") not in ("q=", "q=0.")
-    return weights.get("gzip", weights.get("x-gzip", weights.get("*", False)))
+        name, *parameters = each.split(";")
+        weights[name.strip().lower()] = _weight(parameters)
+    gzip_weight = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
+    return gzip_weight > 0 and gzip_weight >= weights.get("identity", 0.0)
+
+
+def _weight(parameters: list[str]) -> float:
+    """What `q` says, 0 to 1: 1 where it is left out, and 0 where it is none, so that a client is not surprised."""
+    for each in parameters:
+        name, _, value = each.partition("=")
+        if name.strip().lower() == "q":
+            value = value.strip()
+            return float(value) if _QVALUE.fullmatch(value) else 0.0
+    return 1.0

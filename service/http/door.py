@@ -108,6 +108,7 @@ class Door:
         return [
             (b"access-control-allow-origin", allowed),
             (b"access-control-expose-headers", b"ETag, Location, Retry-After, Server-Timing, X-Request-ID"),
+            (b"timing-allow-origin", allowed),  # else a page's own clock hides Server-Timing from it
             (b"vary", b"Origin"),
         ]
 

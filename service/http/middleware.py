@@ -16,7 +16,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from service.errors import ShuttingDown
 from service.http.delivery import REQUEST_ID, Exchange, request_id
-from service.http.door import Door
+from service.http.door import Door, Headers
 from service.http.problems import problem_of
 from service.metrics import Metrics
 
@@ -51,17 +51,21 @@ class Answers:
         path = self._inside(scope["path"])
         scope["path"], scope["root_path"] = self._root + path, self._root
         scope["app"] = self._app
+        headers = self.headers(scope)
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # the server sends the headers of the answer alone
         started = perf_counter()
-        id = request_id(scope)
-        exchange = Exchange(scope, receive, send, [NOSNIFF, (REQUEST_ID, id), *self._door.headers(scope)])
-        bound = bind_contextvars(request_id=id.decode())
+        exchange = Exchange(scope, receive, send, headers)
+        bound = bind_contextvars(request_id=request_id(scope).decode())
         try:
             await self._answer(scope, path, exchange)
         finally:
             self._count(scope, exchange.status or 499, perf_counter() - started)
             reset_contextvars(**bound)
+
+    def headers(self, scope: Scope) -> Headers:
+        """What every answer carries, also one that the connection gives in place of the application."""
+        return [NOSNIFF, (REQUEST_ID, request_id(scope)), *self._door.headers(scope)]
 
     def _inside(self, path: str) -> str:
         """The path below the prefix."""

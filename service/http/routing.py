@@ -91,7 +91,9 @@ class Direct(APIRoute):
         if unknown := set(names) - FILLERS.keys():
             raise TypeError(f"{self.path}: nothing fills {', '.join(sorted(unknown))}; add it to FILLERS")
         self._fill = [(name, FILLERS[name]) for name in names]
-        reads = self.operation_id in READ_QUERY or "parameters" in (self.openapi_extra or {})
+        reads = self.operation_id in READ_QUERY or any(
+            each["in"] == "query" for each in (self.openapi_extra or {}).get("parameters", ())
+        )
         self._strict = self.path.startswith("/v1/") and not reads
         # The page and what commands ask are no operations: the one is open, the other knows its own token.
         self._operation = str(self.operation_id) if self.include_in_schema else None

@@ -181,10 +181,12 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
 
     house = Connections(limit_of_descriptors())
     house.publish(runtime.metrics)
+    app = create_app(runtime, admin_token=token)
+    patience = min(settings.request_timeout, PATIENCE)
     config = uvicorn.Config(
-        create_app(runtime, admin_token=token),
+        app,
         lifespan="off",
-        http=cast(Any, partial(Connection, house=house, patience=min(settings.request_timeout, PATIENCE))),
+        http=cast(Any, partial(Connection, house=house, patience=patience, carried=app.headers)),
         ws="none",
         log_config=None,
         access_log=False,

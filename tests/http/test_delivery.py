@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import re
@@ -9,11 +10,13 @@ import re
 import httpx
 import pytest
 
+from service.http.openapi.committed import document
 from tests.conftest import StartServer
-from tests.harness.pictures import jpeg
+from tests.harness.pictures import encoded, jpeg, pixels
 from tests.harness.serving import Server
 from tests.harness.wire import ask
 
+PNG = base64.b64encode(encoded(pixels(5), "PNG")).decode()
 SIMILAR = "/v1/collections/default/items/a/similar"
 
 
@@ -58,7 +61,9 @@ def test_the_log_names_the_request(served: Server) -> None:
 @pytest.mark.parametrize(
     ("accept", "packed"),
     [("gzip", True), ("br, gzip;q=0.5", True), ("*", True), ("gzip;q=0", False), ("identity", False), ("", False),
-     ("GZIP", True), ("*;q=0", False), ("deflate", False)],
+     ("GZIP", True), ("*;q=0", False), ("deflate", False), ("gzip;q=0.5, identity", False),
+     ("gzip;q=0.5, identity;q=0.2", True), ("identity;q=0, gzip", True), ("gzip;q=0.000", False), ("gzip; Q=1", True),
+     ("gzip;q=nan", False), ("gzip;q=7", False), ("gzip;x=1;q=0", False), (";;=,q", False)],
 )  # fmt: skip
 def test_json_is_packed_for_who_can_read_it(served: Server, accept: str, packed: bool) -> None:
     plain = served.client.get(SIMILAR, params={"score_threshold": -1}).json()
@@ -106,11 +111,55 @@ def test_a_product_page_is_told_that_nothing_changed(served: Server) -> None:
     tag = served.client.get(SIMILAR).headers["etag"]
     served.client.patch("/v1/collections/default", json={"score_threshold": 0.1}).raise_for_status()
     assert status() == 200
-    assert served.client.get(
-        "/v1/collections/default/items/gone/similar", headers={"If-None-Match": "*"}
-    ).status_code in (304, 404)
+    gone = "/v1/collections/default/items/gone/similar"
+    assert served.client.get(gone, headers={"If-None-Match": "*"}).status_code == 404
+    kept = served.client.get(SIMILAR, headers={"If-None-Match": "*"})
+    assert kept.status_code == 304 and kept.headers["vary"].startswith("Accept-Encoding")
 
 
 def test_ids_survive_what_is_refused_before_a_route(served: Server) -> None:
     answer = ask(served.port, b"GET /v1/info HTTP/1.1\r\nHost: evil.example\r\nX-Request-ID: seen\r\n\r\n")
     assert answer.status == 421 and answer.headers["x-request-id"] == "seen"
+
+
+def test_what_the_connection_refuses_by_itself_can_be_read_by_a_page_too(served: Server) -> None:
+    """A body that is framed wrongly never reaches a route; a head that is no HTTP names neither id nor origin."""
+    head = (
+        "POST /v1/collections/default/search HTTP/1.1\r\nHost: localhost\r\nOrigin: https://shop.example\r\n"
+        "X-Request-ID: seen\r\nContent-Type: image/jpeg\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    answer = ask(served.port, head.encode() + b"no size\r\n")
+    assert (answer.status, answer.problem) == (400, "malformed-http")
+    assert answer.headers["x-request-id"] == "seen"
+    assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+    bare = ask(served.port, b"\x16\x03\x01\r\n\r\n")
+    assert bare.status == 400 and re.fullmatch("[0-9a-f]{32}", bare.headers["x-request-id"])
+    assert "access-control-allow-origin" not in bare.headers and bare.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_pages_own_clock_may_see_the_stages(served: Server) -> None:
+    """Without Timing-Allow-Origin, PerformanceResourceTiming hides Server-Timing from another origin."""
+    for origin, shown in (("https://shop.example", "https://shop.example"), ("https://other.example", None)):
+        answer = served.client.get(SIMILAR, headers={"Origin": origin})
+        assert answer.headers.get("timing-allow-origin") == shown
+
+
+def test_a_long_answer_is_packed_whole(served: Server) -> None:
+    """Beside the event loop, as it takes a while."""
+    for n in range(40):
+        served.client.put(f"/v1/collections/long-{n}").raise_for_status()
+    listed = served.client.get("/v1/collections").content
+    answer = raw(served, "/v1/collections", **{"Accept-Encoding": "gzip"})
+    assert gzip.decompress(bytes.fromhex(answer.headers["x-raw"])) == listed
+    query = {"input": [f"data:image/png;base64,{PNG}"] * 8}
+    with httpx.Client(base_url=served.url, trust_env=False, timeout=60) as client:
+        made = client.post("/v1/embeddings", json=query)
+    assert made.headers["content-encoding"] == "gzip" and len(made.content) > 64 * 1024
+    assert len(made.json()["data"]) == 8
+
+
+def test_every_answer_of_the_document_has_an_id() -> None:
+    for path, operations in document()["paths"].items():
+        for method, operation in operations.items():
+            for status, response in operation["responses"].items():
+                assert "X-Request-ID" in response["headers"], f"{method} {path} {status}"

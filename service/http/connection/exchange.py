@@ -130,7 +130,6 @@ def refusal(problem: Problem, headers: list[tuple[bytes, bytes]]) -> bytes:
         *(b"%b: %b" % each for each in headers),
         *(f"{name.lower()}: {value}".encode("latin-1") for name, value in problem.headers.items()),
         b"content-type: application/problem+json",
-        b"x-content-type-options: nosniff",
         b"content-length: %d" % len(body),
         b"connection: close",
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import h11
@@ -51,7 +52,8 @@ class Phase(enum.Enum):
 class Connection(asyncio.Protocol):
     """One client. Made by uvicorn for each socket; `house` holds all of them.
 
-    patience: seconds for a head to be whole, and for a client that hardly reads its answer.
+    patience: seconds for a head to be whole, and for a client that hardly reads its answer. carried: the headers that
+    every answer to a request has.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class Connection(asyncio.Protocol):
         *,
         house: Connections,
         patience: float,
+        carried: Callable[[Scope], Sequence[tuple[bytes, bytes]]],
     ) -> None:
+        self._carried = carried
         self._app = config.loaded_app
         self._state = server_state
         self._loop = _loop or asyncio.get_running_loop()
@@ -372,14 +376,16 @@ class Connection(asyncio.Protocol):
     def _refuse(self, problem: Problem) -> None:
         """Answers in place of the application, unless that has begun to, and closes."""
         exchange = self._exchange
+        asked: Scope = {"headers": []}  # whose answer this is, as far as it is known
         if exchange is not None and self._phase is Phase.EXCHANGE:
+            asked = exchange.scope
             begun = exchange.started
             exchange.end()
             if begun:
                 self.abort()
                 return
         if self._phase is not Phase.DRAIN:
-            self.write(refusal(problem, self._state.default_headers))
+            self.write(refusal(problem, [*self._state.default_headers, *self._carried(asked)]))
         self._close()
 
 

@@ -48,7 +48,8 @@ Every error is `application/problem+json` (RFC 9457); its `type` says which kind
 says. A write that was answered with 2xx is on disk, and every later search sees it.
 
 Every answer carries `X-Request-ID`: the one of the request, or a new one; the log has it too. JSON above 1 kB comes
-packed with gzip to whoever accepts it. Connections are kept open for the next request.
+packed with gzip to whoever accepts it. A connection is kept
+open for 75 seconds after an answer, for the next request.
 """
 UNASKED = "Not asked for by a service without keys, and then not looked at"
 SECURITY = {
@@ -77,6 +78,13 @@ RETRY_AFTER = {
         "schema": {"type": "integer", "minimum": 1, "maximum": 3600},
     }
 }
+# Of every answer; written once, and referred to.
+REQUEST_ID = {
+    "X-Request-ID": {
+        "description": "The request's own, where it was a plain word, or a new one; the log has it too",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:@+/=-]+$", "minLength": 1, "maxLength": 128},
+    }
+}
 LOCATION = {
     "Location": {
         "description": "Where what was created is found",
@@ -95,7 +103,8 @@ def describe(app: FastAPI, *, root: str = "") -> Schema:
     document["security"] = [{}, *({name: []} for name in SECURITY)]
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     _, shared = models_json_schema([(model, "validation") for model in REQUESTS], ref_template=REF)
-    document.setdefault("components", {})["securitySchemes"] = SECURITY
+    document.setdefault("components", {})["headers"] = REQUEST_ID
+    document["components"]["securitySchemes"] = SECURITY
     components = document["components"].setdefault("schemas", {})
     components.update(shared["$defs"])
     for generated in ("HTTPValidationError", "ValidationError"):
@@ -142,6 +151,25 @@ def query_string(model: type[BaseModel]) -> Schema:
         shown.pop("examples", None)
         found.append({"name": name, "in": "query", "required": False, "description": description, "schema": shown})
     return {"parameters": found}
+
+
+def etag(description: str) -> Schema:
+    """The headers of an answer that a client keeps and asks about again."""
+    return {
+        "ETag": {"description": description, "schema": {"type": "string", "maxLength": 64}},
+        "Cache-Control": {
+            "description": "For one user, asked about each time",
+            "schema": {"type": "string", "maxLength": 64},
+        },
+    }
+
+
+def conditional(extra: Schema) -> Schema:
+    """`openapi_extra` of a route that answers 304 where If-None-Match has its ETag."""
+    shown = {"type": "string", "maxLength": 1024}
+    text = "ETags of what is at hand, or `*`: 304 where one of them is still right"
+    header = {"name": "If-None-Match", "in": "header", "required": False, "description": text, "schema": shown}
+    return {**extra, "parameters": [*extra.get("parameters", []), header]}
 
 
 def created(model: type[BaseModel], *, links: Schema | None = None) -> dict[int | str, Schema]:
@@ -214,6 +242,9 @@ def _finish(path: str, method: str, operation: Schema) -> None:
     for status, response in _answers(refused).items():
         responses.setdefault(str(status), response)
     operation["responses"] = dict(sorted(responses.items()))
+    for response in responses.values():
+        name = {each: {"$ref": f"#/components/headers/{each}"} for each in REQUEST_ID}
+        response["headers"] = {**response.get("headers", {}), **name}
     text = " ".join(operation["description"].split("\n\n")[0].split())
     operation["summary"] = text.removesuffix(".")
     if "parameters" in operation:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from service.http.answers import answered, matches_tag
 from service.http.bodies.reading import query_fields, read_form, read_json
 from service.http.middleware import while_connected
-from service.http.openapi.describe import created, form_body, json_body, query_string, refusals
+from service.http.openapi.describe import conditional, created, etag, form_body, json_body, query_string, refusals
 from service.http.routing import Admitted, Direct, ItemPath, Loaded, Named, deadline
 from service.http.schemas.items import (
     DeleteByIds,
@@ -37,7 +37,7 @@ LIFE = {
     for name in ("get_item", "update_item", "similar_items", "get_thumbnail", "delete_item")
 }
 
-ETAG = {"ETag": {"description": "Of this picture", "schema": {"type": "string", "maxLength": 64}}}
+ETAG = etag("Of this picture")
 THUMBNAIL: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The thumbnail",
@@ -154,14 +154,14 @@ async def delete(collection: Named, id: ItemPath, runtime: Loaded) -> Response:
     operation_id="get_thumbnail",
     response_class=Response,
     responses=THUMBNAIL | refusals("not-found", binary=True),
-    openapi_extra=query_string(Signature),
+    openapi_extra=conditional(query_string(Signature)),
 )
 async def thumbnail(collection: Named, id: ItemPath, request: Request, runtime: Loaded) -> Response:
     """Shows an item's picture as WebP, longest side 256; 404 for an item imported as a vector."""
     query_fields(request, Signature)
     webp = await runtime.read(collection.thumbnail, id)
-    etag = f'"{zlib.crc32(webp):08x}-{len(webp):x}"'
-    headers = {"ETag": etag, "Cache-Control": "private, max-age=0, must-revalidate"}
-    if matches_tag(request, etag):
+    tag = f'"{zlib.crc32(webp):08x}-{len(webp):x}"'
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=0, must-revalidate"}
+    if matches_tag(request, tag):
         return Response(status_code=304, headers=headers)
     return Response(webp, media_type="image/webp", headers=headers)

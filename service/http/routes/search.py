@@ -20,7 +20,7 @@ from service.fetching.fetcher import IMPATIENT
 from service.http.answers import answered, matches_tag
 from service.http.bodies.reading import query_fields, read_json, read_raw, read_upload
 from service.http.middleware import while_connected
-from service.http.openapi.describe import form_body, json_body, query_string, raw_body, refusals
+from service.http.openapi.describe import conditional, etag, form_body, json_body, query_string, raw_body, refusals
 from service.http.problems import invalid, problem_of
 from service.http.routing import Admitted, Direct, ItemPath, Loaded, Named, addresses, deadline
 from service.http.schemas.problems import ProblemDetails
@@ -63,14 +63,12 @@ TIMING = {
     }
 }
 TIMED: dict[int | str, dict[str, Any]] = {200: {"headers": TIMING}}
-ETAG = {
-    "ETag": {"description": "Another one once the answer may be another", "schema": {"type": "string", "maxLength": 64}}
-}
+ETAG = etag("Another one once the answer may be another")
 TAGGED: dict[int | str, dict[str, Any]] = {
     200: {"headers": TIMING | ETAG},
     304: {"description": "Nothing changed since it was sent with the ETag of If-None-Match", "headers": ETAG},
 }
-KEPT = {"Cache-Control": "private, no-cache"}  # kept, and asked about each time
+KEPT = {"Cache-Control": "private, no-cache", "Vary": "Accept-Encoding"}  # kept, and asked about each time
 
 Reader = Callable[[], "SearchFields | Sent"]  # one query of a batch; raises what is wrong with it
 Source = domain.ByPicture | domain.ByHandle | domain.ById | domain.ByVector | domain.ByExamples
@@ -122,7 +120,7 @@ async def search_by_raw_image(collection: Named, request: Request, runtime: Load
     operation_id="similar_items",
     response_model=SearchResponse,
     responses=TAGGED | refusals("not-found", "model-mismatch", "queue"),
-    openapi_extra=query_string(SimilarFields),
+    openapi_extra=conditional(query_string(SimilarFields)),
 )
 async def similar_items(
     collection: Named, id: ItemPath, request: Request, runtime: Loaded, admission: Admitted
@@ -130,12 +128,15 @@ async def similar_items(
     """Finds the items most similar to a stored one, itself left out."""
     watch = Stopwatch()
     asked = query_fields(request, SimilarFields)
-    etag = await runtime.read(lambda: tag(collection, request))
-    if matches_tag(request, etag):
-        return Response(status_code=304, headers=KEPT | {"ETag": etag})
+    known = await runtime.read(lambda: tag(collection, request, runtime))
+    unchanged = Response(status_code=304, headers=KEPT | {"ETag": known})
+    if matches_tag(request, known, found=False):
+        return unchanged
     with admission.place():
         found = await runtime.search(collection, query_of(asked, domain.ById(id)), watch=watch)
-        return told(found, request, explain=asked.explain, headers=KEPT | {"ETag": etag})
+        if matches_tag(request, known):
+            return unchanged
+        return told(found, request, explain=asked.explain, headers=KEPT | {"ETag": known})
 
 
 @router.post(
@@ -252,12 +253,14 @@ def told(found: Answer, request: Request, *, explain: bool, headers: dict[str, s
     return answered(answer, headers={"Server-Timing": timing, **(headers or {})})
 
 
-def tag(collection: Collection, request: Request) -> str:
-    """Of all that decides what resembles an item: items, threshold, question, and when signatures change."""
+def tag(collection: Collection, request: Request, runtime: Runtime) -> str:
+    """Of all that decides what resembles an item: items, thresholds, question, release, and when signatures change."""
     access: Access = request.app.state.access
     decides = (
         collection.version,
         collection.score_threshold,
+        runtime.default_threshold(collection.fingerprint),
+        request.app.version,
         request.url.path,
         request.scope["query_string"],
         access.step,
