@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import zlib
 
 from index.errors import CollectionNotFound
 from index.open import open_catalogue
@@ -99,6 +100,11 @@ class Runtime:
     def default_threshold(self, fingerprint: str) -> float:
         """The score that is a match by default under the model with that fingerprint."""
         return self.pipeline.networks.default_threshold(fingerprint)
+
+    def calibration_tag(self, collection: Collection) -> tuple[float, int] | None:
+        """What tells one calibration of a collection from another; None without one. Blocks after one, once."""
+        found = self._search.calibrations.of(collection)
+        return None if found is None else (found.score, zlib.crc32(found.strangers.tobytes()))
 
     def calibrated_threshold(self, name: str) -> float | None:
         """The least score of a match in a calibrated collection; None in others. Blocks after a calibration, once."""

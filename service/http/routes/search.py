@@ -260,6 +260,7 @@ def tag(collection: Collection, request: Request, runtime: Runtime) -> str:
         collection.version,
         collection.score_threshold,
         runtime.default_threshold(collection.fingerprint),
+        runtime.calibration_tag(collection),
         request.app.version,
         request.url.path,
         request.scope["query_string"],
