@@ -14,6 +14,7 @@ from service.quality.conformal import Scores
 from service.quality.shares import Share, share
 
 MAX_PAIRS = 100_000
+MAX_CELL = 4096  # characters of a path, an id or a label
 PICTURE = ("image", "picture", "path", "file", "filename", "query")
 _SEPARATORS = ",;\t"
 
@@ -65,6 +66,9 @@ def read_pairs(data: bytes) -> list[Pair]:
         if picture is None or not columns:
             raise PairsRefused("pairs: the first line must name a column image and a column id or label")
         for row in rows:
+            # Checked here: the csv module's own limit is one for the whole process, and tables of pictures raise it.
+            if any(len(cell) > MAX_CELL for cell in row):
+                raise csv.Error(f"a cell has more than {MAX_CELL:,} characters")
             if not any(cell.strip() for cell in row):
                 continue
             cells = {name: row[at].strip() if at < len(row) else "" for name, at in columns.items()}

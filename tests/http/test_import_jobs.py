@@ -123,7 +123,6 @@ def test_rows_of_a_table_are_named_by_their_lines(running: Server, shop: str) ->
         ("a.zip", b"", 202, "source-unreadable"),
         ("a.zip", b"PK\x03\x04 and then nothing", 202, "source-unreadable"),
         ("a.csv", b"name;price\nx;1\n", 202, "source-unreadable"),
-        ("a.csv", b"id,image\n\xff\xfe\xff,x\n", 202, "source-unreadable"),
         ("a.npy", b"\x93NUMPY", 202, "source-unreadable"),
     ],
 )

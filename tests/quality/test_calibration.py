@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -171,3 +172,9 @@ def test_a_calibration_of_another_model_is_not_in_force(tmp_path: Path) -> None:
         assert read(collection) is not None
     finally:
         catalogue.close()
+
+
+def test_a_long_cell_is_refused_whatever_tables_of_pictures_were_read_before() -> None:
+    csv.field_size_limit(2**26)
+    with pytest.raises(PairsRefused, match="more than 4,096"):
+        read_pairs(b"image,id\n" + b"x" * 5_000 + b",a\n")
