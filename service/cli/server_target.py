@@ -29,6 +29,7 @@ class ServerTarget:
         self._api = api
         self._collection = collection
         self.max_bytes = max_bytes
+        self.written = 0
 
     @classmethod
     async def open(cls, api: Api, collection: str) -> ServerTarget:
@@ -47,6 +48,10 @@ class ServerTarget:
         return {id: Stored(each["sha256"], each["metadata"]) for id, each in found["items"].items()}
 
     async def put(self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any]) -> None:
+        await self._send(id, data, metadata)
+        self.written += 1
+
+    async def _send(self, id: str, data: bytes, metadata: Mapping[str, Any]) -> None:
         path = f"/v1/collections/{self._collection}/items/{quote(id)}"
         form = {"metadata": orjson.dumps(metadata).decode()}
         try:
@@ -62,7 +67,7 @@ class ServerTarget:
         if not data:
             raise ItemGone(id)  # it was not fetched, and goes along
         # The server embeds nothing where the picture is the same, and knows best whether it still is.
-        await self.put(id, data, sha256, metadata)
+        await self._send(id, data, metadata)
 
     async def versions(self, urls: Sequence[str]) -> Mapping[str, Validators]:
         asked = {"collection": self._collection, "urls": list(urls)}

@@ -44,6 +44,7 @@ class CatalogueTarget:
         self._bytes = 0
         self._since = time.monotonic()
         self._writing = asyncio.Lock()
+        self.written = 0
         self.lanes = pipeline.concurrency
         self.max_bytes = max_bytes
 
@@ -91,6 +92,7 @@ class CatalogueTarget:
             batch, self._waiting, self._bytes = self._waiting, [], 0
             if batch:
                 await self._threads.write(self._collection.upsert, batch, fingerprint=self._collection.fingerprint)
+                self.written += len(batch)
 
 
 def slug_of(error: ImageError | EmbeddingInvalid) -> str:

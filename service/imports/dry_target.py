@@ -23,6 +23,7 @@ class DryTarget:
         self._pipeline = pipeline
         self.lanes = real.lanes
         self.max_bytes = real.max_bytes
+        self.written = 0  # what would be
 
     async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
         return await self._real.known(ids)
@@ -35,6 +36,7 @@ class DryTarget:
             await self._pipeline.decodes(data, network=self._network)
         except ImageError as error:
             raise PictureRefused(str(error), slug_of(error)) from None
+        self.written += 1
 
     async def describe(
         self, id: str, data: bytes, sha256: str, metadata: Mapping[str, Any], *, keep: bool = True

@@ -46,6 +46,7 @@ async def run(
     """
     began = time.monotonic()
     tally = Tally(total + len(bad))
+    before = target.written
     reader = Reader(sources, target, fetcher)
     claims = Claims()
     write = partial(_one, reader=reader, target=target, tally=tally, merge=merge, since=since)
@@ -68,17 +69,23 @@ async def run(
                         await target.remember(read.source.url, read.said)
             except PictureRefused as error:
                 failed(Bad(read.source.name, str(error), error.slug, read.id, read.source.row))
-            tally.seconds = time.monotonic() - began
-            on_progress(tally)
+            told()
+
+    def told() -> None:
+        tally.seconds = time.monotonic() - began
+        tally.written = target.written - before
+        on_progress(tally)
 
     try:
         await _together([lane() for _ in range(target.lanes)])
     finally:
         await reader.close()
-        await target.finish()
-        tally.bad.sort(key=lambda row: natural(row.path))
-        tally.seconds = time.monotonic() - began
-        tally.interrupted = tally.handled < tally.total
+        try:
+            await target.finish()
+        finally:
+            tally.bad.sort(key=lambda row: natural(row.path))
+            tally.interrupted = tally.handled < tally.total
+            told()  # what the last batch made of it
     return tally
 
 
@@ -107,6 +114,7 @@ async def _one(read: Read, reader: Reader, target: Target, tally: Tally, *, merg
     if write.action is Action.EMBED:
         root = {ROOT: source.root} if source.root else {}
         await target.put(id, read.data, read.sha256, {**write.metadata, **root})
+        tally.put += 1
     if stored is None:
         tally.created += 1
     else:

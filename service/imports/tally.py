@@ -11,7 +11,8 @@ from service.imports.sources.source import Bad
 @dataclass(slots=True)
 class Tally:
     """total: pictures found, bad ones included. bad: those that failed, where they are kept here. seconds: since the
-    import began.
+    import began. put: of those created and replaced, how many went to the target as pictures;
+    written: pictures that it has on disk.
     """
 
     total: int
@@ -22,15 +23,17 @@ class Tally:
     bad: list[Bad] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
+    put: int = 0
+    written: int = 0
 
     @property
     def done(self) -> int:
-        """Pictures written."""
-        return self.created + self.replaced
+        """Pictures written, and on disk."""
+        return self.created + self.replaced - self.put + self.written
 
     @property
     def handled(self) -> int:
-        return self.done + self.unchanged + self.failed
+        return self.created + self.replaced + self.unchanged + self.failed
 
     @property
     def images_per_second(self) -> float:

@@ -34,6 +34,11 @@ class Target(Protocol):
         """Of one picture."""
         ...
 
+    @property
+    def written(self) -> int:
+        """Pictures put so far that are on disk."""
+        ...
+
     async def known(self, ids: Sequence[str]) -> Mapping[str, Stored]:
         """What the collection holds under these ids, by id; those without an item are left out."""
         ...

@@ -25,7 +25,7 @@ class Memory:
         self.lanes = lanes
         self.max_bytes = 1000
         self.items: dict[str, tuple[bytes, dict[str, Any]]] = {}
-        self.embedded = 0
+        self.embedded = self.written = 0
         self.finished = 0
         self.asked: list[list[str]] = []
         self.searched: list[list[str]] = []
@@ -54,6 +54,7 @@ class Memory:
         if self.embedded >= self.room:
             raise OSError("the disk is full")
         self.embedded += 1
+        self.written += 1
         self.items[id] = (data, dict(metadata))
 
     async def describe(
