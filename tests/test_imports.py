@@ -26,6 +26,12 @@ LEAVES = {
 }
 # What every engine speaks: its values and its Protocols.
 VALUES = {"index.facets", "index.info", "index.items", "index.records", "index.types"}
+# The inner rooms of imports, those that a source may come from among them.
+SOURCES = {
+    f"service.imports.sources.{each}"
+    for each in ("source", "rows", "names", "folder", "tables", "feeds", "archives", "vectors")
+}
+IMPORTS = {f"service.imports.{each}" for each in ("rule", "roots", "targets", "reading", "upgrades", "sources")}
 ROOMS: dict[str, set[str]] = {
     "models": set(),
     "models.preprocessing": {"models.errors"},
@@ -85,7 +91,86 @@ ROOMS: dict[str, set[str]] = {
     "service.fetching": {"service.errors"},
     "service.embedding": {"models", "index.errors", *VALUES, *LEAVES},
     "service.search": {"index", "service.embedding", *LEAVES},
-    "service.imports": {"index", "models.errors", "service.embedding", "service.fetching", "service.jobs", *LEAVES},
+    "service.imports": {
+        "index",
+        "models.errors",
+        "service.embedding",
+        "service.fetching",
+        "service.jobs",
+        *IMPORTS,
+        *LEAVES,
+    },
+    "service.imports.rule": {"index.items"},
+    "service.imports.roots": {"service.imports.sources.source", "service.imports.targets"},
+    "service.imports.targets": {
+        "index.errors",
+        "index.filters",
+        "models.errors",
+        "service.embedding",
+        "service.fetching",
+        "service.imports.rule",
+        *VALUES,
+        *LEAVES,
+    },
+    "service.imports.reading": {
+        "service.errors",
+        "service.fetching",
+        "service.imports.roots",
+        "service.imports.rule",
+        "service.imports.sources.names",
+        "service.imports.sources.source",
+        "service.imports.targets",
+    },
+    "service.imports.upgrades": {
+        "index.errors",
+        "index.filters",
+        "models.errors",
+        "service.embedding",
+        "service.imports.rule",
+        "service.imports.sources.source",
+        *VALUES,
+        *LEAVES,
+    },
+    "service.imports.sources": {"index.errors", "service.text", *SOURCES, *VALUES},
+    "service.imports.sources.source": set(),
+    "service.imports.sources.rows": {"index.limits", "service.imports.sources.source"},
+    "service.imports.sources.names": {"index.limits", "service.text"},
+    "service.imports.sources.folder": {
+        "service.imports.sources.names",
+        "service.imports.sources.source",
+        "service.text",
+    },
+    "service.imports.sources.tables": {
+        "index.limits",
+        "service.imports.sources.folder",
+        "service.imports.sources.names",
+        "service.imports.sources.rows",
+        "service.imports.sources.source",
+        "service.strict_json",
+        "service.text",
+    },
+    "service.imports.sources.feeds": {
+        "index.limits",
+        "service.imports.sources.rows",
+        "service.imports.sources.source",
+        "service.imports.sources.tables",
+    },
+    "service.imports.sources.archives": {
+        "service.imports.sources.feeds",
+        "service.imports.sources.folder",
+        "service.imports.sources.names",
+        "service.imports.sources.source",
+        "service.imports.sources.tables",
+        "service.text",
+    },
+    "service.imports.sources.vectors": {
+        "index.limits",
+        "service.imports.sources.rows",
+        "service.imports.sources.source",
+        "service.imports.sources.tables",
+        "service.strict_json",
+        "service.text",
+    },
     "service.jobs": {"index.errors", *VALUES, *LEAVES},
     "service.analysis": {"index.errors", "index.analysis", "service.jobs", *VALUES, *LEAVES},
     "service.quality": {

@@ -38,8 +38,8 @@ def adopt(collection: CollectionOption = "default", data_dir: DataDir = None, js
 
 async def _run(settings: Settings, name: str, meter: Meter) -> Tally:
     from service.imports import engine
-    from service.imports.catalogue_target import CatalogueTarget
     from service.imports.sources.originals import originals
+    from service.imports.targets.catalogue_target import CatalogueTarget
     from service.runtime import Runtime
 
     runtime = await Runtime.open(settings, unclaimed="adopt")

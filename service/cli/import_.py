@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from service.cli.client import Service
     from service.imports.sources.source import Pictures
     from service.imports.tally import Tally
-    from service.imports.target import Target
+    from service.imports.targets.target import Target
     from service.settings import Settings
 
 
@@ -157,7 +157,7 @@ async def _target(service: Service, collection: str, *, found: bool) -> tuple[Ta
             gave_way = bool(answer["gave_way"])
         return await ServerTarget.open(service.api, collection), gave_way
 
-    from service.imports.catalogue_target import CatalogueTarget
+    from service.imports.targets.catalogue_target import CatalogueTarget
     from service.sample.presence import give_way
 
     gave_way = False

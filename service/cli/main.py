@@ -28,8 +28,8 @@ EXPECTED = frozenset(
         "service.owner.OwnerError",
         "service.quality.pairs.PairsRefused",
         "service.settings.SettingsError",
-        "service.imports.sources.rows.VectorFileError",
-        "service.imports.upgrade.UpgradeRefused",
+        "service.imports.sources.vectors.sieve.VectorFileError",
+        "service.imports.upgrades.upgrade.UpgradeRefused",
     )
 )
 

@@ -12,7 +12,7 @@ import orjson
 from service.cli.client import Api, RequestFailed
 from service.fetching.fetcher import Validators
 from service.imports.rule import Stored
-from service.imports.target import ItemGone, PictureRefused
+from service.imports.targets.target import ItemGone, PictureRefused
 
 # Problems that a picture is to blame for; any other ends the import.
 PICTURE_PROBLEMS = frozenset(

@@ -64,7 +64,7 @@ def upgrade(
 async def _asked(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
     from index.errors import DirectoryLocked
     from service.cli.client import ask_owner
-    from service.imports import upgrade as work
+    from service.imports.upgrades import upgrade as work
     from service.runtime import Runtime
 
     try:

@@ -11,11 +11,11 @@ from index.errors import StoreError
 from models.errors import ModelsError
 from service.errors import ServiceError
 from service.imports import roots
-from service.imports.catalogue_target import CatalogueTarget
 from service.imports.logged import run_logged
 from service.imports.roots import RootConflict
 from service.imports.sources.opening import open_pictures
 from service.imports.sources.source import Pictures, SourceError
+from service.imports.targets.catalogue_target import CatalogueTarget
 from service.runtime import Runtime
 from service.sample.presence import give_way
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from service.imports.target import PictureRefused
+from service.imports.targets.target import PictureRefused
 
 
 class Claims:

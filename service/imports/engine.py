@@ -14,13 +14,13 @@ from typing import Any
 
 from service.fetching.fetcher import Fetcher
 from service.imports.claims import Claims, taken
-from service.imports.read import Read
-from service.imports.reader import Reader
+from service.imports.reading.read import Read
+from service.imports.reading.reader import Reader
 from service.imports.roots import KEY as ROOT
 from service.imports.rule import Action, upsert
 from service.imports.sources.source import Bad, Source
 from service.imports.tally import Tally
-from service.imports.target import ItemGone, PictureRefused, Target
+from service.imports.targets.target import ItemGone, PictureRefused, Target
 
 
 async def run(

@@ -21,16 +21,16 @@ from index.types import Catalogue, Collection
 from service.embedding.pipeline import Pipeline
 from service.fetching.fetcher import Fetcher
 from service.imports import engine, sync
-from service.imports.catalogue_target import CatalogueTarget, known
-from service.imports.dry_target import DryTarget
 from service.imports.rule import same_json
 from service.imports.sources.opening import holds_vectors, open_pictures
-from service.imports.sources.rows import Block, VectorFileError
 from service.imports.sources.source import Bad, Pictures, SourceError
-from service.imports.sources.vectors import VectorFile, open_vectors
+from service.imports.sources.vectors.sieve import Block, VectorFileError
+from service.imports.sources.vectors.vector_file import VectorFile, open_vectors
 from service.imports.sync import MOST_REMOVED, Feed
 from service.imports.tally import Tally
-from service.imports.target import Target
+from service.imports.targets.catalogue_target import CatalogueTarget, known
+from service.imports.targets.dry_target import DryTarget
+from service.imports.targets.target import Target
 from service.imports.vector_import import ahead
 from service.jobs.state import Counts
 from service.jobs.task import JobFailed, Stopped, Task

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from service.imports.engine import run
 from service.imports.sources.source import Bad, Source
 from service.imports.tally import Tally
-from service.imports.target import Target
+from service.imports.targets.target import Target
 from service.text import one_line
 
 log = logging.getLogger("lookalike.import")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from service.imports.sources.source import Source, Unreadable
-from service.imports.target import Target
+from service.imports.targets.target import Target
 
 KEY = "root"  # of an item's metadata
 CHUNK = 256

@@ -10,9 +10,9 @@ from typing import Any
 
 from index.errors import CollectionNotFound
 from index.types import Catalogue
-from service.imports.sources.rows import Block, VectorFileError
 from service.imports.sources.source import Bad
-from service.imports.sources.vectors import open_vectors
+from service.imports.sources.vectors.sieve import Block, VectorFileError
+from service.imports.sources.vectors.vector_file import open_vectors
 from service.text import readable
 
 # Rows done and in all.

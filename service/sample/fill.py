@@ -21,10 +21,10 @@ from index.records import Records
 from models.build.fetch import fetch_npm
 from models.errors import ModelsError, WeightsCorrupt
 from service.errors import ServiceError
-from service.imports.catalogue_target import CatalogueTarget
 from service.imports.logged import run_logged
 from service.imports.sources.folder import read_file
 from service.imports.sources.source import Source
+from service.imports.targets.catalogue_target import CatalogueTarget
 from service.runtime import DEFAULT, Runtime
 from service.sample.presence import is_wanted
 from service.sample.things import catalogue

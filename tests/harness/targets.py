@@ -15,7 +15,7 @@ from service.imports.sources.folder import Plan, plan
 from service.imports.sources.names import root_of
 from service.imports.sources.source import Source
 from service.imports.tally import Tally
-from service.imports.target import ItemGone, PictureRefused
+from service.imports.targets.target import ItemGone, PictureRefused
 
 
 class Memory:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.imports.engine import run
-from service.imports.reader import CHUNK_PICTURES
+from service.imports.reading.reader import CHUNK_PICTURES
 from service.imports.rule import Action, Stored, upsert
 from service.imports.sources.folder import plan, read_file
 from service.imports.sources.source import Bad, Source

@@ -18,8 +18,8 @@ from index.open import open_catalogue
 from index.types import Collection
 from service.embedding.loaded import Model, built_model
 from service.embedding.pipeline import digest
-from service.imports.comparison import compare
-from service.imports.upgrade import Upgrade, UpgradeRefused, discard, upgrade
+from service.imports.upgrades.comparison import compare
+from service.imports.upgrades.upgrade import Upgrade, UpgradeRefused, discard, upgrade
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.conftest import StartServer

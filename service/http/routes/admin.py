@@ -21,13 +21,13 @@ from service.http.bodies.reading import read_json
 from service.http.problems import Problem, problem_of
 from service.http.routing import Direct, Loaded
 from service.http.schemas.base import Request as Strict
-from service.imports.catalogue_target import known, under
 from service.imports.rule import Stored
-from service.imports.sources.rows import VectorFileError
-from service.imports.upgrade import UpgradeRefused, Wish
-from service.imports.upgrade import asked as carry_out
+from service.imports.sources.vectors.sieve import VectorFileError
+from service.imports.targets.catalogue_target import known, under
+from service.imports.targets.versions import remember, versions
+from service.imports.upgrades.upgrade import UpgradeRefused, Wish
+from service.imports.upgrades.upgrade import asked as carry_out
 from service.imports.vector_import import import_vectors
-from service.imports.versions import remember, versions
 from service.owner import path_of, path_text
 from service.runtime import Runtime
 from service.sample.presence import give_way

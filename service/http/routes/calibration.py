@@ -14,7 +14,7 @@ from service.http.problems import Problem
 from service.http.routing import Direct, Loaded, Named
 from service.http.schemas.calibration import Calibration, CalibrationForm
 from service.http.working import accepted, result_or_job
-from service.imports.sources.archive import SUFFIXES
+from service.imports.sources.archives.archive import SUFFIXES
 from service.imports.sources.source import SourceError
 from service.imports.uploaded import HEAD, stored_name
 from service.quality.calibrating import KIND, described, forget

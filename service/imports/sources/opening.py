@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.imports.sources import archive, feed, feed_xml, folder, parquet_pictures, table, vector_table
+from service.imports.sources import folder
+from service.imports.sources.archives import archive
+from service.imports.sources.feeds import feed, feed_xml
 from service.imports.sources.source import Pictures, SourceError
+from service.imports.sources.tables import parquet_pictures, table
+from service.imports.sources.tables.image_cell import beside
+from service.imports.sources.vectors import vector_table
 from service.text import readable
 
 # What files to import are called. A .parquet may also have pictures.
@@ -34,10 +39,10 @@ def open_pictures(path: Path, *, prefix: str = "", leave_out: Sequence[Path] = (
             return archive.open_archive(path, prefix=prefix)
         if name.endswith((*table.SUFFIXES, *feed_xml.SUFFIXES)):
             return feed.open_list(
-                readable(path.name), lambda: path.open("rb"), table.beside(path, uploaded=uploaded), prefix=prefix
+                readable(path.name), lambda: path.open("rb"), beside(path, uploaded=uploaded), prefix=prefix
             )
         if name.endswith(".parquet"):
-            resolve = table.beside(path, uploaded=uploaded)
+            resolve = beside(path, uploaded=uploaded)
             return parquet_pictures.open_parquet_pictures(path, resolve, prefix=prefix)
         kinds = ", ".join((*archive.SUFFIXES, *table.SUFFIXES, *feed_xml.SUFFIXES))
         raise SourceError(f"{readable(path)} is no folder, no pictures ({kinds}) and no vectors (.npy, .parquet)")

@@ -9,9 +9,9 @@ from models.errors import ImageError
 from service.embedding.loaded import LoadedModel
 from service.embedding.pipeline import Pipeline
 from service.fetching.fetcher import Validators
-from service.imports.catalogue_target import CatalogueTarget, slug_of
 from service.imports.rule import Stored
-from service.imports.target import PictureRefused
+from service.imports.targets.catalogue_target import CatalogueTarget, slug_of
+from service.imports.targets.target import PictureRefused
 
 
 class DryTarget:

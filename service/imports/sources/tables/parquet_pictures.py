@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from service.imports.sources.names import id_of
-from service.imports.sources.rows import Fault
+from service.imports.sources.rows import Fault, refused
 from service.imports.sources.source import Bad, Source, SourceError
-from service.imports.sources.table import Resolve, refused, source_of_row
+from service.imports.sources.tables.image_cell import Resolve
+from service.imports.sources.tables.table import source_of_row
 from service.strict_json import JsonRefused, loads
 from service.text import readable
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.imports.sources.rows import VectorFileError
-from service.imports.sources.vectors import BLOCK, open_vectors
+from service.imports.sources.vectors.sieve import VectorFileError
+from service.imports.sources.vectors.vector_file import BLOCK, open_vectors
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

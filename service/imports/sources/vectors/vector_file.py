@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.imports.sources.rows import Block, Fault, Row, Sieve, VectorFileError, described
-from service.imports.sources.table import SUFFIXES as TABLES
-from service.imports.sources.vector_table import open_vector_table
+from service.imports.sources.rows import Fault, Row, described
+from service.imports.sources.tables.table import SUFFIXES as TABLES
+from service.imports.sources.vectors.sieve import Block, Sieve, VectorFileError
+from service.imports.sources.vectors.vector_table import open_vector_table
 from service.strict_json import JsonRefused, loads
 from service.text import encoding_of, readable
 
@@ -46,9 +47,9 @@ def open_vectors(file: Path, ids: Path | None = None) -> VectorFile:
         if kind in TABLES and ids is None:
             return VectorFile(*open_vector_table(file, BLOCK))
         if kind == ".parquet" and ids is None:
-            from service.imports.sources import parquet
+            from service.imports.sources.vectors import vector_parquet
 
-            return VectorFile(*parquet.open_parquet(file, BLOCK))
+            return VectorFile(*vector_parquet.open_parquet(file, BLOCK))
     except OSError as error:
         raise VectorFileError(f"{error.filename or file}: {error.strerror or error}") from None
     if kind in (".parquet", *TABLES):

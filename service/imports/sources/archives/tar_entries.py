@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from service.imports.sources.entries import Entry, check_count, path_of, swollen, whole_limit
+from service.imports.sources.archives.entries import Entry, check_count, path_of, swollen, whole_limit
 from service.imports.sources.source import BROKEN, Bad, Unreadable
 from service.text import readable
 

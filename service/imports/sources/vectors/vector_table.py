@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.imports.sources import table
-from service.imports.sources.rows import Block, Fault, Row, Sieve, VectorFileError, described
+from service.imports.sources.rows import Fault, Row, described
 from service.imports.sources.source import SourceError
+from service.imports.sources.tables.table import SUFFIXES
+from service.imports.sources.tables.text_rows import rows
+from service.imports.sources.vectors.sieve import Block, Sieve, VectorFileError
 from service.strict_json import JsonRefused, loads
 from service.text import readable
 
@@ -25,10 +27,10 @@ COLUMNS = ("id", "vector")
 
 def is_vector_table(file: Path) -> bool:
     """Whether its first row that can be read has a vector and no picture."""
-    if not file.name.lower().endswith(table.SUFFIXES):
+    if not file.name.lower().endswith(SUFFIXES):
         return False
     try:
-        for _, row in table.rows(file.name, lambda: file.open("rb"), COLUMNS):
+        for _, row in rows(file.name, lambda: file.open("rb"), COLUMNS):
             if not isinstance(row, Fault):
                 return "vector" in row and "image" not in row
     except SourceError:  # what is wrong with it is said when it is read
@@ -51,7 +53,7 @@ def open_vector_table(file: Path, block: int) -> tuple[int, int, Iterator[Block]
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
     try:
-        yield from table.rows(readable(file.name), lambda: file.open("rb"), COLUMNS)
+        yield from rows(readable(file.name), lambda: file.open("rb"), COLUMNS)
     except SourceError as error:
         raise VectorFileError(str(error)) from None
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from service.fetching.fetcher import Fetcher, Validators
-from service.imports.arriving import Arriving
-from service.imports.read import Read, read
+from service.imports.reading.arriving import Arriving
+from service.imports.reading.read import Read, read
 from service.imports.roots import KEY as ROOT
 from service.imports.rule import Stored
 from service.imports.sources.names import spellings
 from service.imports.sources.source import Source
-from service.imports.target import Target
+from service.imports.targets.target import Target
 
 # Handing over to a thread costs as much as reading a small file, so several are read at a time.
 CHUNK_PICTURES = 16

@@ -17,9 +17,9 @@ from index.types import Catalogue, Collection
 from models.errors import EmbeddingInvalid, ImageError
 from service.embedding.loaded import LoadedModel, Model, built_model
 from service.embedding.pipeline import Pipeline
-from service.imports.comparison import Comparison, compare, items
 from service.imports.rule import same_json
 from service.imports.sources.source import Bad
+from service.imports.upgrades.comparison import Comparison, compare, items
 from service.settings import Settings
 from service.threads import Threads
 

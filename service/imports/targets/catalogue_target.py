@@ -20,8 +20,8 @@ from service.embedding.loaded import LoadedModel
 from service.embedding.pipeline import Pipeline
 from service.fetching.fetcher import Validators
 from service.imports.rule import Stored, stored_of
-from service.imports.target import ItemGone, PictureRefused
-from service.imports.versions import remember, versions
+from service.imports.targets.target import ItemGone, PictureRefused
+from service.imports.targets.versions import remember, versions
 from service.threads import Threads
 
 # One transaction for so many pictures, so many bytes, or so many seconds of work, whichever comes first.

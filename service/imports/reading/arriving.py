@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from service.errors import UrlFailed, UrlRefused, UrlTooLarge
 from service.fetching.fetcher import Fetcher, Validators
-from service.imports.read import Read
+from service.imports.reading.read import Read
 
 # Pictures that are fetched, or are there and not taken: they are in memory.
 AT_ONCE = 32

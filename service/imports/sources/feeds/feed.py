@@ -14,10 +14,12 @@ from itertools import groupby
 from typing import IO, Any
 
 from index.limits import ID
-from service.imports.sources import feed_xml, table
-from service.imports.sources.rows import Fault, described
+from service.imports.sources.feeds import feed_xml
+from service.imports.sources.rows import Fault, described, refused
 from service.imports.sources.source import Bad, Source, Unreadable
-from service.imports.sources.table import Resolve, pictured, refused, unread
+from service.imports.sources.tables.image_cell import Resolve, pictured, unread
+from service.imports.sources.tables.table import Table, open_table
+from service.imports.sources.tables.text_rows import NotPictures, cells
 
 SHOPIFY, GOOGLE = ("handle", "image_src"), ("id", "image_link")
 # A row of a feed: where it is, and its fields, each with what it is given once or several times.
@@ -97,7 +99,7 @@ def open_list(
     bad: list[Bad] | None = None,
     skipped: int = 0,
     close: Callable[[], None] = lambda: None,
-) -> table.Table | FeedPictures:
+) -> Table | FeedPictures:
     """A table of pictures or a feed, read once through to know that it is one and how many there are.
 
     Raises SourceError, of which NotPictures where it is neither.
@@ -108,14 +110,14 @@ def open_list(
             close,
         ))  # fmt: skip
     try:
-        return table.open_table(name, open, resolve, prefix=prefix, bad=bad, skipped=skipped, close=close)
-    except table.NotPictures as error:
+        return open_table(name, open, resolve, prefix=prefix, bad=bad, skipped=skipped, close=close)
+    except NotPictures as error:
         header = frozenset(map(normal, error.header))
         shopify = header.issuperset(SHOPIFY)
         if not shopify and not header.issuperset(GOOGLE):
             raise
         return _opened(FeedPictures(
-            name, shopify, lambda: _normal(table.cells(name, open)), "line", resolve, prefix, 0, bad or [], 0, skipped,
+            name, shopify, lambda: _normal(cells(name, open)), "line", resolve, prefix, 0, bad or [], 0, skipped,
             close,
         ))  # fmt: skip
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from service.imports.sources import feed, table
-from service.imports.sources.entries import Entry
+from service.imports.sources.archives.entries import Entry
+from service.imports.sources.archives.tar_entries import open_tar
+from service.imports.sources.archives.zip_entries import open_zip
+from service.imports.sources.feeds import feed
 from service.imports.sources.folder import PICTURE_SUFFIXES, looks_like_picture, source_of
 from service.imports.sources.names import is_system, rivals, root_of
 from service.imports.sources.source import BROKEN, Bad, Pictures, Source, SourceError, Unreadable
-from service.imports.sources.tar_entries import open_tar
-from service.imports.sources.zip_entries import open_zip
+from service.imports.sources.tables import table
+from service.imports.sources.tables.text_rows import NotPictures
 from service.text import readable
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -80,7 +82,7 @@ def _pictures(file: Path, prefix: str, listed: list[Entry | Bad], close: Callabl
                 skipped=skipped,
                 close=close,
             )
-        except table.NotPictures:
+        except NotPictures:
             if manifest.path == MANIFEST:
                 raise  # otherwise a table of something else, beside pictures
     pictures = [entry for entry in own if _is_picture(entry)]

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from service.imports.sources.entries import Entry, check_count, check_entry, path_of, swollen, whole_limit
+from service.imports.sources.archives.entries import Entry, check_count, check_entry, path_of, swollen, whole_limit
 from service.imports.sources.source import Bad, SourceError, Unreadable
 from service.text import readable
 

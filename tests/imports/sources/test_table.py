@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from service.imports.sources import lines
 from service.imports.sources.opening import open_pictures
 from service.imports.sources.source import SourceError
-from service.imports.sources.table import COLUMNS
+from service.imports.sources.tables import lines
+from service.imports.sources.tables.table import COLUMNS
 from service.imports.tally import Tally
 from tests.harness.targets import Memory, imported
 

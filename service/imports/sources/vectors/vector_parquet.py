@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from service.imports.sources.rows import Block, Fault, Row, Sieve, VectorFileError, described
+from service.imports.sources.rows import Fault, Row, described
+from service.imports.sources.vectors.sieve import Block, Sieve, VectorFileError
 from service.strict_json import JsonRefused, loads
 from service.text import readable
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.imports.sources import entries, zip_entries
+from service.imports.sources.archives import entries, zip_entries
 from service.imports.sources.names import root_of
 from service.imports.sources.opening import open_pictures
 from service.imports.sources.source import SourceError
