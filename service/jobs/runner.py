@@ -8,10 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import re
 import secrets
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
@@ -24,7 +21,10 @@ import orjson
 from index.errors import CollectionNotFound, NotFound, RecordConflict, RecordNotFound, StorageError, StoreClosed
 from index.records import Records
 from service.errors import Overloaded, ShuttingDown
-from service.jobs.state import LEASE, Job, State, Trouble, claimable, claimed, due, ended, released
+from service.jobs.folders import ID, Folders
+from service.jobs.news import News, wait
+from service.jobs.saving import AGAIN, Saving
+from service.jobs.state import Job, State, Trouble, claimable, claimed, due, ended
 from service.jobs.store import JobNotFound, JobStore, Kept
 from service.jobs.task import JobFailed, Stopped, Task, Work
 from service.metrics import Metrics
@@ -35,18 +35,12 @@ log = logging.getLogger("lookalike.jobs")
 # What people are told of an error; None where it is a bug, which goes into the log.
 Explain = Callable[[Exception], Trouble | None]
 
-ID = re.compile(r"[0-9a-f]{24}")
-# Folder of the data directory where jobs have theirs, by id; and the file in it that names the runner.
-FOLDER, NAME = "jobs", "runner"
 # Jobs that may wait; a runaway client is refused before it fills the disk.
 WAITING = 100
-# Seconds between two looks at how far the jobs are, between two saves of a job, and between two looks for jobs that
-# other runners have left.
-TICK, SAVE, LOOK = 0.25, 2.0, 20.0
+# Seconds between two looks for jobs that other runners have left.
+LOOK = 20.0
 # Seconds that running jobs may take to stop, before they are ended the hard way: containers are given ten in all.
 LEAVE = 5.0
-# Seconds until an end that could not be written is written again.
-AGAIN = 5.0
 
 
 class Jobs:
@@ -68,22 +62,21 @@ class Jobs:
         alone: bool = True,
     ) -> None:
         self._store = JobStore(records)
-        self._directory = directory / FOLDER
+        self._folders = Folders(directory)
         self._threads = threads
         self._at_once = at_once
         self._most_waiting = most_waiting
         self._alone = alone
-        self._name = ""
         self._kinds: dict[str, tuple[Work, Explain]] = {}
         self._waiting: dict[str, Kept] = {}
         self._tasks: dict[str, Task] = {}
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._keeping: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
+        self._news = News()
+        self._saving = Saving(self._store, self._folders, threads, self._news.tell)
         self._closing = False
         self._submitting = asyncio.Lock()
         self._last_id = 0
-        self._began = time.time()
         metrics.gauge("lookalike_jobs_running", "Jobs that run", lambda: len(self._tasks))
         metrics.gauge("lookalike_jobs_waiting", "Jobs that wait for their turn", lambda: len(self._waiting))
 
@@ -127,11 +120,11 @@ class Jobs:
         now = time.time()
         job = Job(self._new_id(now), kind, collection, request, created_at=now, changed_at=now, key=key)
         if files is not None:
-            job = replace(job, home=await self._threads.write(self._adopt, files, job.id))
+            job = replace(job, home=await self._threads.write(self._folders.adopt, files, job.id))
         try:
             kept = await self._threads.write(self._store.create, job)
         except BaseException:
-            await self._threads.write(self._remove_folder, job.id)
+            await self._threads.write(self._folders.remove, job.id)
             raise
         self._waiting[job.id] = kept
         self._pump()
@@ -173,21 +166,21 @@ class Jobs:
                 continue  # it began just now, or ended
             if job.finished:
                 self._waiting.pop(id, None)
-                await self._threads.write(self._remove_folder, id)
-                self._tell()
+                await self._threads.write(self._folders.remove, id)
+                self._news.tell()
             return job
 
     async def settled(self, collection: str, id: str, seconds: float) -> Job:
         """The job once it has ended, or as it is after so many seconds. Raises JobNotFound."""
         until = time.monotonic() + seconds
         while True:
-            changed = self._changed
+            changed = self._news.now
             job = await self.get(collection, id)
             left = until - time.monotonic()
             if job.finished or left <= 0 or self._closing:
                 return job
             # A job that another runner has changes without a word here.
-            await _wait(changed, min(left, 1.0))
+            await wait(changed, min(left, 1.0))
 
     async def watch(self, collection: str, id: str, *, pause: float) -> AsyncIterator[Job | None]:
         """The job, again whenever it has changed, until it has ended or this process ends; None after `pause` seconds
@@ -196,7 +189,7 @@ class Jobs:
         shown: Job | None = None
         told = time.monotonic()
         while True:
-            changed = self._changed
+            changed = self._news.now
             job = await self.get(collection, id)
             if job != shown:
                 shown, told = job, time.monotonic()
@@ -207,7 +200,7 @@ class Jobs:
             if job.finished or self._closing:
                 return
             local = id in self._tasks or id in self._waiting
-            await _wait(changed, min(pause, pause if local else 1.0))
+            await wait(changed, min(pause, pause if local else 1.0))
 
     async def result(self, job: Job) -> str:
         """What came of a job that is done, as JSON. Raises JobNotFound where it has no result."""
@@ -216,7 +209,7 @@ class Jobs:
     async def lines(self, job: Job) -> str:
         """What is kept of the lines about a job, one JSON document each."""
         if (task := self._task(job.collection, job.id)) is not None:
-            return "".join(line + "\n" for line in _texts(*task.lines()))
+            return "".join(line + "\n" for line in task.texts())
         return await self._threads.read(self._store.lines, job)
 
     async def drop(self, collection: str, *, forget: bool) -> None:
@@ -243,10 +236,10 @@ class Jobs:
 
     def stop(self) -> None:
         """Has running jobs stop soon, and nothing new begin; whoever waits for a job is told now."""
-        self._closing = True
+        self._closing = self._saving.closing = True
         for task in self._tasks.values():
             task.stop.set()
-        self._tell()
+        self._news.tell()
 
     async def close(self) -> None:
         """Returns once no job runs any more. Those that did go on when the catalogue is opened again."""
@@ -270,19 +263,19 @@ class Jobs:
         waiting = [kept.job for kept in self._waiting.values() if kept.job.kind in self._kinds]
         for job in due(waiting, [task.job for task in self._tasks.values()], self._at_once):
             kept = self._waiting.pop(job.id)
-            task = self._tasks[job.id] = Task(kept.job, self._directory / job.id)
+            task = self._tasks[job.id] = Task(kept.job, self._folders.of(job.id))
             run = self._runs[job.id] = asyncio.create_task(self._run(kept, task))
             run.add_done_callback(partial(self._over, job.id))
 
     def _over(self, id: str, _: asyncio.Task[None]) -> None:
         self._tasks.pop(id, None)
         self._runs.pop(id, None)
-        self._tell()
+        self._news.tell()
         self._pump()
 
     async def _run(self, kept: Kept, task: Task) -> None:
         try:
-            job = claimed(kept.job, await self._named(), time.time())
+            job = claimed(kept.job, await self._threads.write(self._folders.name), time.time())
             kept = await self._threads.write(self._store.save, kept, job)
         except (RecordConflict, RecordNotFound):
             return  # cancelled, or somebody else was quicker
@@ -292,8 +285,8 @@ class Jobs:
             self._waiting[kept.job.id] = kept
             return
         task.show(job)
-        self._tell()
-        saver = asyncio.create_task(self._save_often(kept, task))
+        self._news.tell()
+        saver = asyncio.create_task(self._saving.often(kept, task, job.runner))
         state: State | None
         trouble: Trouble | None = None
         try:
@@ -301,7 +294,7 @@ class Jobs:
         finally:
             saver.cancel()
             await asyncio.wait([saver])
-        await self._end(task, state, trouble)
+        await self._saving.end(task, state, trouble)
 
     async def _work(self, task: Task) -> tuple[State | None, Trouble | None]:
         """How the work ended; None: it goes on after a restart."""
@@ -327,74 +320,6 @@ class Jobs:
             return "failed", Trouble("internal", "Something went wrong on our side; the log has the details")
         return "done", None
 
-    async def _end(self, task: Task, state: State | None, trouble: Trouble | None) -> None:
-        """Writes how a job ended, and removes its files. A full disk is waited for: its files are the first to go."""
-        if task.lost:
-            return
-        job = task.settle() if state is not None else task.job
-        job = released(job, time.time()) if state is None else ended(job, state, time.time(), trouble)
-        lines = _texts(*task.lines())
-        while True:
-            try:
-                await self._threads.write(self._conclude, job, lines)
-                break
-            except (RecordNotFound, JobNotFound):
-                break
-            except StorageError as error:
-                log.warning("the end of job %s is not written yet: %s", job.id, error)
-                if job.finished:
-                    await self._threads.write(self._remove_folder, job.id)
-                if self._closing:
-                    return
-                await asyncio.sleep(AGAIN)
-        task.show(job)
-        if job.finished:
-            await self._threads.write(self._remove_folder, job.id)
-
-    def _conclude(self, job: Job, lines: list[str]) -> None:
-        if job.finished:
-            self._store.put_lines(job, lines)
-        while True:
-            kept = self._store.get(job.collection, job.id)
-            with contextlib.suppress(RecordConflict):
-                self._store.save(kept, job)
-                return
-
-    async def _save_often(self, kept: Kept, task: Task) -> None:
-        """Shows and saves how far a job is."""
-        saved = time.monotonic()
-        while True:
-            await asyncio.sleep(TICK)
-            if task.refresh():
-                self._tell()
-            age = time.monotonic() - saved
-            same = task.job == replace(kept.job, changed_at=task.job.changed_at)
-            if age < SAVE or (same and age < LEASE / 3):
-                continue
-            saved = time.monotonic()
-            try:
-                kept = await self._threads.write(self._store.save, kept, replace(task.job, changed_at=time.time()))
-            except (RecordConflict, RecordNotFound):
-                kept = await self._heard(kept, task)
-            except StorageError as error:
-                log.warning("how far job %s is was not written: %s", task.job.id, error)
-
-    async def _heard(self, kept: Kept, task: Task) -> Kept:
-        """Somebody else has written the job: it was cancelled, taken over, or removed."""
-        try:
-            now = await self._threads.read(self._store.get, task.job.collection, task.job.id)
-        except JobNotFound:
-            task.cancelled = task.lost = True
-            task.stop.set()
-            return kept
-        if now.job.cancelling:
-            task.cancelled = True
-        elif now.job.runner != self._name:
-            task.lost = True
-        if task.cancelled or task.lost:
-            task.stop.set()
-        return now
-
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(LOOK)
@@ -404,7 +329,7 @@ class Jobs:
 
     async def _look(self) -> None:
         """Takes in what nobody runs."""
-        now, runner = time.time(), await self._named()
+        now, runner = time.time(), await self._threads.write(self._folders.name)
         found = await self._threads.read(
             lambda: [kept for kept in self._store.all() if claimable(kept.job, runner, now, alone=self._alone)]
         )
@@ -423,75 +348,10 @@ class Jobs:
         task = self._tasks.get(id)
         return task if task is not None and task.job.collection == collection else None
 
-    def _tell(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def _sweep(self) -> None:
+        self._folders.sweep({kept.job.id for kept in self._store.all() if not kept.job.finished})
 
     def _new_id(self, now: float) -> str:
         """24 hex digits, in the order in which they were made."""
         self._last_id = max(self._last_id + 1, int(now * 1000))
         return f"{self._last_id:012x}{secrets.token_hex(6)}"
-
-    # ---- files ----
-
-    async def _named(self) -> str:
-        """This data directory's name among runners; the same after a restart."""
-        if not self._name:
-            self._name = await self._threads.write(self._read_name)
-        return self._name
-
-    def _read_name(self) -> str:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        file = self._directory / NAME
-        with contextlib.suppress(OSError):
-            if name := file.read_text().strip():
-                return name
-        name = secrets.token_hex(8)
-        file.write_text(name)
-        return name
-
-    def _adopt(self, files: Path, id: str) -> str:
-        """Makes a folder a job's own, on disk for good; the runner's name."""
-        name = self._name or self._read_name()
-        for file in files.iterdir():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-        files.rename(self._directory / id)
-        for folder in (self._directory / id, self._directory):
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        return name
-
-    def _remove_folder(self, id: str) -> None:
-        shutil.rmtree(self._directory / id, ignore_errors=True)
-
-    def _sweep(self) -> None:
-        """Removes folders of jobs that have ended, or were never begun. Only for the directory's owner."""
-        unfinished = {kept.job.id for kept in self._store.all() if not kept.job.finished}
-        for folder in self._directory.iterdir():
-            # What this process has made may not have its record yet.
-            if ID.fullmatch(folder.name) and _made_at(folder.name) < self._began and folder.name not in unfinished:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _made_at(id: str) -> float:
-    """UTC seconds."""
-    return int(id[:12], 16) / 1000
-
-
-def _texts(lines: list[dict[str, Any]], cut: int) -> list[str]:
-    """Lines as JSON; the last one says how many more there were."""
-    found = [orjson.dumps(line).decode() for line in lines]
-    if cut:
-        more = f"{cut:,} more lines are not kept; send the rows again that are left, or read the log"
-        found.append(orjson.dumps({"row": None, "id": None, "reason": "cut", "detail": more}).decode())
-    return found
-
-
-async def _wait(changed: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await changed.wait()

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import orjson
+
 from service.jobs.state import Counts, Job, Speed, further
 
 # Lines about a job that are kept; all are counted.
@@ -96,9 +98,13 @@ class Task:
         """Puts the lines so far in order."""
         self._lines.sort(key=key)
 
-    def lines(self) -> tuple[list[dict[str, Any]], int]:
-        """The lines so far, and how many more there were than are kept."""
-        return list(self._lines), self._cut
+    def texts(self) -> list[str]:
+        """The lines so far as JSON; the last one says how many more there were than are kept."""
+        found = [orjson.dumps(line).decode() for line in list(self._lines)]
+        if self._cut:
+            more = f"{self._cut:,} more lines are not kept; send the rows again that are left, or read the log"
+            found.append(orjson.dumps({"row": None, "id": None, "reason": "cut", "detail": more}).decode())
+        return found
 
     def refresh(self) -> bool:
         """Makes `job` what the work has said since; whether anything has changed."""

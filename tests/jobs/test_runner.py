@@ -16,7 +16,8 @@ from index.errors import StorageFull
 from index.open import open_catalogue
 from index.types import Catalogue
 from service.errors import Overloaded, ShuttingDown
-from service.jobs.runner import FOLDER, Jobs
+from service.jobs.folders import FOLDER
+from service.jobs.runner import Jobs
 from service.jobs.state import Counts, Job, Trouble, claimed
 from service.jobs.store import PIECE, JobNotFound, JobStore
 from service.jobs.task import MAX_LINES, JobFailed, Task
