@@ -172,6 +172,7 @@ ROOMS: dict[str, set[str]] = {
         "service.text",
     },
     "service.jobs": {"index.errors", *VALUES, *LEAVES},
+    "service.drawing": set(),
     "service.analysis": {"index.errors", "index.analysis", "service.jobs", *VALUES, *LEAVES},
     "service.quality": {
         "index",
@@ -202,6 +203,7 @@ ROOMS: dict[str, set[str]] = {
         "service.search",
         "service.imports",
         "service.analysis",
+        "service.drawing",
         "service.exports",
         "service.jobs",
         "service.quality",

@@ -48,6 +48,18 @@ class Api:
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """The JSON of a 2xx answer, None for one without a body. A 503 is tried again, as its Retry-After says."""
+        return _answer(await self._response(method, path, **options))
+
+    async def content(self, path: str, **options: Any) -> bytes | None:
+        """The bytes of a GET, None where nothing is there (404)."""
+        response = await self._response("GET", path, **options)
+        if response.status_code == 404:
+            return None
+        if not response.is_success:
+            _answer(response)
+        return response.content
+
+    async def _response(self, method: str, path: str, **options: Any) -> httpx.Response:
         waited = 0.0
         while True:
             try:
@@ -57,7 +69,7 @@ class Api:
                     f"the server at {self.http.base_url} does not answer ({type(error).__name__})"
                 ) from None
             if response.status_code != 503 or waited >= PATIENCE_S:
-                return _answer(response)
+                return response
             pause = _retry_after(response.headers)
             waited += pause
             await asyncio.sleep(pause)
