@@ -177,6 +177,7 @@ ROOMS: dict[str, set[str]] = {
     "service.quality": {
         "index",
         "models.errors",
+        "service.drawing",
         "service.embedding",
         "service.imports",
         "service.jobs",

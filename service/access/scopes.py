@@ -48,6 +48,7 @@ NEEDS: dict[str, Needs] = {
     "delete_item": "write",
     "delete_items": "write",
     "get_calibration": "search",
+    "get_calibration_plot": "search",
     "create_calibration": "write",
     "delete_calibration": "write",
 }

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import typer
 
 from service.cli.options import CollectionOption, DataDir, Json, a_path, must_exist, run_async, settings_for
+from service.cli.sheets import Open, png, show
 from service.cli.terminal import bad_rows, err, out, print_json
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ def calibrate(
     reset: Annotated[
         bool, typer.Option("--reset", help="Go back to the default threshold, and measure nothing.")
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", metavar="FILE.png", parser=png, help="What was measured, drawn; replaced when it is there."
+        ),
+    ] = None,
+    open: Open = False,
     collection: CollectionOption = "default",
     data_dir: DataDir = None,
     json: Json = False,
@@ -57,22 +65,26 @@ def calibrate(
     From pictures that have no match, the threshold that at most the asked share of such pictures will reach; 99 of them
     at least for 0.01. A threshold set by hand goes before a calibrated one.
 
-    Example: lookalike calibrate street-photos/ --pairs known.csv --rate 0.01
+    Example: lookalike calibrate street-photos/ --pairs known.csv --rate 0.01 --plot calibration.png
     """
+    if open and plot is None:
+        raise typer.BadParameter("--open shows the plot: name its file with --plot")
     settings = settings_for(data_dir=data_dir)
     must_exist(settings)
-    if reset and (negatives is not None or pairs is not None):
-        raise typer.BadParameter("--reset measures nothing: leave the pictures out")
+    if reset and (negatives is not None or pairs is not None or plot is not None):
+        raise typer.BadParameter("--reset measures nothing: leave pictures and plot out")
     fields = {"false_accept_rate": str(rate), **({"label": label} if label else {})}
     with _packed(negatives) as archive, _paired(pairs) as known, err().status("calibrating"):
         files = ({} if archive is None else {"negatives": archive}) | known
-        done = run_async(_asked(settings, collection, files, fields, reset))
+        done, drawn = run_async(_asked(settings, collection, files, fields, reset, plot is not None))
     if json:
         print_json({"reset": collection} if done is None else done)
     elif done is None:
         out().print(f"[bold]{collection}[/]  back to the default threshold")
     else:
         _show(collection, done)
+    if plot is not None:
+        show(plot, drawn, opened=open, quiet=json)
 
 
 @contextmanager
@@ -126,8 +138,9 @@ def _paired(path: Path | None) -> Iterator[dict[str, Path]]:
 
 
 async def _asked(
-    settings: Settings, collection: str, sent: Mapping[str, Path], fields: dict[str, str], reset: bool
-) -> dict[str, Any] | None:
+    settings: Settings, collection: str, sent: Mapping[str, Path], fields: dict[str, str], reset: bool, plot: bool
+) -> tuple[dict[str, Any] | None, bytes]:
+    """The calibration, and its plot where it is wanted."""
     import asyncio
 
     from service.cli.client import open_service
@@ -136,7 +149,7 @@ async def _asked(
     async with open_service(settings) as service:
         if reset:
             await service.api.call("DELETE", f"{base}/calibration")
-            return None
+            return None, b""
         files: dict[str, Any] = {name: (None, value) for name, value in fields.items()}
         with ExitStack() as opened:
             for part, path in sent.items():
@@ -146,7 +159,8 @@ async def _asked(
             job = done["id"]
             await asyncio.sleep(_POLL)
             done = await service.api.call("GET", f"{base}/jobs/{job}/result")
-        return dict(done)
+        drawn = await service.api.content(f"{base}/calibration/plot") if plot else None
+        return dict(done), drawn or b""
 
 
 def _show(collection: str, done: dict[str, Any]) -> None:

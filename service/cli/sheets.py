@@ -28,10 +28,11 @@ Thumbnailer = Callable[[bytes], Awaitable[bytes | None]]
 _AT_ONCE = 8
 
 
-def _png(text: str) -> Path:
+def png(text: str) -> Path:
+    """An argument as the path of a PNG to be written."""
     path = a_path(text)
     if path.suffix.lower() != ".png":
-        raise typer.BadParameter(f"{text}: a contact sheet is a .png")
+        raise typer.BadParameter(f"{text}: the name of a picture must end in .png")
     return in_a_folder(path)
 
 
@@ -45,7 +46,7 @@ def in_a_folder(path: Path) -> Path:
 SheetFile = Annotated[
     Path | None,
     typer.Option(
-        "--sheet", metavar="FILE.png", parser=_png, help="The pictures on a contact sheet; replaced when it is there."
+        "--sheet", metavar="FILE.png", parser=png, help="The pictures on a contact sheet; replaced when it is there."
     ),
 ]
 Open = Annotated[bool, typer.Option("--open", help="Show the file in the viewer that this computer has for it.")]
@@ -90,8 +91,8 @@ async def thumbnailing(service: Service, settings: Settings) -> AsyncIterator[Th
             await own.close()
 
 
-def show(file: Path, png: bytes, *, opened: bool, quiet: bool = False) -> None:
-    """Writes a sheet, whole or not at all; shows it in a terminal that can, and with `opened` in a viewer.
+def show(file: Path, picture: bytes, *, opened: bool, quiet: bool = False) -> None:
+    """Writes a PNG, whole or not at all; shows it in a terminal that can, and with `opened` in a viewer.
 
     quiet: stdout is for a program. Raises OSError.
     """
@@ -100,12 +101,12 @@ def show(file: Path, png: bytes, *, opened: bool, quiet: bool = False) -> None:
     from service.exports.export import Output
 
     with Output(file) as output:
-        output.write(png)
+        output.write(picture)
     if not quiet:
         way = protocol(os.environ) if sys.stdout.isatty() else None
         if way is not None:
             out().file.flush()
-            for sequence in sequences(png, way):
+            for sequence in sequences(picture, way):
                 sys.stdout.write(sequence)
             sys.stdout.flush()
         out().print(f"[green]written[/]  {escape(readable(file))}")

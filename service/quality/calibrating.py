@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from index.errors import RecordNotFound
+from index.records import Record
 from index.types import Catalogue, Collection
 from models.errors import EmbeddingInvalid, ImageError
 from service.embedding.pipeline import Pipeline
@@ -20,6 +21,7 @@ from service.jobs.state import Counts
 from service.jobs.task import JobFailed, Task
 from service.quality.calibration import CalibrationRefused, Stranger, calibrate, warnings
 from service.quality.catalogue import ask
+from service.quality.drawn import draw
 from service.quality.pairs import Pair, PairsRefused, read_pairs
 from service.quality.truth import all_there, judged
 from service.search.calibrated import KIND as RECORD
@@ -171,13 +173,28 @@ def described(collection: Collection) -> dict[str, Any]:
 
     Raises RecordNotFound, also for one of another model than the collection's.
     """
-    record = collection.records.get(RECORD, NAME)
-    if record.value.get("fingerprint") != collection.fingerprint:
-        raise RecordNotFound(NAME)
-    value = {key: each for key, each in record.value.items() if key != "strangers"}
+    record = _in_force(collection)
+    value = {key: each for key, each in record.value.items() if key not in ("strangers", "genuine")}
     told = warnings(record.value, collection.count())
     made = datetime.fromtimestamp(record.updated_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {**value, "warnings": told, "version": record.version, "created_at": made}
+
+
+def plotted(collection: Collection, known: Callable[[str], bool]) -> tuple[str, bytes | None]:
+    """A tag of the calibration in force, and its plot as PNG unless the tag is `known`. Blocks.
+
+    Raises as `described`.
+    """
+    record = _in_force(collection)
+    tag = f'"{record.version}-{record.updated_at:.3f}"'
+    return tag, None if known(tag) else draw(record.value, collection.name)
+
+
+def _in_force(collection: Collection) -> Record:
+    record = collection.records.get(RECORD, NAME)
+    if record.value.get("fingerprint") != collection.fingerprint:
+        raise RecordNotFound(NAME)
+    return record
 
 
 def forget(collection: Collection) -> bool:

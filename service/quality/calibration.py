@@ -23,6 +23,7 @@ GROWTH = 1.5
 ROUNDING = 2e-4
 MAX_NAMED = 100  # pictures and classes that are named; all are counted
 MAX_KEPT = 20_000  # scores that are kept for p-values; of more, evenly spaced ones
+MAX_DRAWN = 2_000  # scores of genuine queries that are kept, to be drawn
 LEAST_OF_CLASS = 5  # queries from which on a class can be called the worst
 
 
@@ -102,6 +103,7 @@ def calibrate(
         "count": count,
         "fingerprint": fingerprint,
         "strangers": _thinned(used),
+        "genuine": _thinned(np.sort(queries).tolist(), MAX_DRAWN),
     }
 
 
@@ -181,9 +183,9 @@ def _curve(used: Sequence[float], own: conformal.Scores) -> list[dict[str, float
     ]
 
 
-def _thinned(used: Sequence[float]) -> list[float]:
+def _thinned(used: Sequence[float], most: int = MAX_KEPT) -> list[float]:
     """Increasing scores, of very many evenly spaced ones."""
-    if len(used) > MAX_KEPT:
-        places = np.linspace(0, len(used) - 1, MAX_KEPT).round().astype(int)
+    if len(used) > most:
+        places = np.linspace(0, len(used) - 1, most).round().astype(int)
         used = [used[place] for place in places]
     return list(used)

@@ -73,7 +73,7 @@ def test_a_search_is_drawn_with_its_matches(lookalike: Lookalike, album: Path) -
     assert answer["no_match"]
     with Image.open(lookalike.folder / "none.png") as drawn:
         assert many[0] > drawn.size[0], "no match is a sheet of the query alone"
-    assert "a contact sheet is a .png" in one_line(lookalike("search", query, "--sheet", "found.jpg"))
+    assert "must end in .png" in one_line(lookalike("search", query, "--sheet", "found.jpg"))
     assert "name its file" in one_line(lookalike("search", query, "--open"))
     assert "there is no folder gone" in one_line(lookalike("search", query, "--sheet", "gone/found.png"))
     assert not list(lookalike.folder.glob(".found*")), "nothing half-written is left"

@@ -52,7 +52,8 @@ def calibrated(server: Server, negatives: bytes | None = None, **fields: Any) ->
 
 def test_a_calibrated_threshold_decides_at_once_and_is_undone(running: Server) -> None:
     before = running.client.get(PATH).json()["score_threshold"]
-    assert running.client.get(f"{PATH}/calibration").status_code == 404
+    for path in ("calibration", "calibration/plot"):
+        assert running.client.get(f"{PATH}/{path}").status_code == 404
     strangers = {f"{n}.jpg": jpeg(1_000 + n) for n in range(20)}
     found = calibrated(running, archive(strangers), false_accept_rate=0.1, label="label")
     assert found["negatives"] == 20 and found["method"] == "negatives", found
@@ -140,6 +141,10 @@ def test_known_pairs_tell_what_is_kept(running: Server) -> None:
     table = "image,id\n" + "".join(f"q/{n}.jpg,i{n}\n" for n in range(COUNT)) + "q/none.jpg,i1\n"
     found = paired(running, table, pictures, strangers, false_accept_rate=0.1)
     assert found["kept_of"] == "pairs" and found["kept"]["hits"] == found["kept"]["count"] == COUNT, found
+    drawn = running.client.get(f"{PATH}/calibration/plot")
+    assert drawn.headers["content-type"] == "image/png"
+    again = running.client.get(f"{PATH}/calibration/plot", headers={"If-None-Match": drawn.headers["etag"]})
+    assert again.status_code == 304 and not again.content
     assert found["nearest_right"]["hits"] == COUNT and found["in_catalogue_count"] == 0
     assert found["recommended"]["kept"]["value"] == 1 and found["recommended"]["false_accepts"]["hits"] == 0
     assert [each["name"] for each in found["failed"]] == ["q/none.jpg"]
@@ -165,7 +170,8 @@ def test_the_command_line_measures_a_folder(running: Server, tmp_path: Path, mod
     for number in range(9):
         (folder / f"{number}.jpg").write_bytes(jpeg(3_000 + number))
     options = ("--data-dir", running.data_dir, "--rate", "0.1")
-    found = lookalike.json("calibrate", folder, *options)
+    found = lookalike.json("calibrate", folder, "--plot", "plot.png", *options)
+    assert (tmp_path / "plot.png").read_bytes() == running.client.get(f"{PATH}/calibration/plot").content
     assert found == running.client.get(f"{PATH}/calibration").json() and found["negatives"] == 9
     assert lookalike.json("calibrate", "--reset", "--data-dir", running.data_dir) == {"reset": "default"}
     assert running.client.get(PATH).json()["threshold_source"] == "model_default"

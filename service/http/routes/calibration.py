@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from index.errors import RecordNotFound
-from service.http.answers import answered
+from service.http.answers import answered, matches_tag
 from service.http.bodies.body import Upload, incoming, media_type, to_file
-from service.http.openapi.describe import form_body, refusals
+from service.http.openapi.describe import conditional, etag, form_body, refusals
 from service.http.problems import Problem
 from service.http.routing import Direct, Loaded, Named
 from service.http.schemas.calibration import Calibration, CalibrationForm
@@ -17,12 +18,21 @@ from service.http.working import accepted, result_or_job
 from service.imports.sources.archives.archive import SUFFIXES
 from service.imports.sources.source import SourceError
 from service.imports.uploaded import HEAD, stored_name
-from service.quality.calibrating import KIND, described, forget
+from service.quality.calibrating import KIND, described, forget, plotted
 
 router = APIRouter(prefix="/v1/collections/{c}/calibration", tags=["collections"], route_class=Direct)
 
 PARTS = ("negatives", "pairs", "pictures")
 NONE = "This collection is not calibrated"
+ETAG = etag("Another one after each calibration")
+PLOT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The plot",
+        "headers": ETAG,
+        "content": {"image/png": {"schema": {"type": "string", "format": "binary", "contentMediaType": "image/png"}}},
+    },
+    304: {"description": "Unchanged since it was sent with the ETag of If-None-Match", "headers": ETAG},
+}
 
 
 @router.get("", operation_id="get_calibration", response_model=Calibration, responses=refusals("not-found"))
@@ -32,6 +42,25 @@ async def get_calibration(collection: Named, runtime: Loaded) -> Response:
         return answered(Calibration.of(await runtime.read(described, collection)))
     except RecordNotFound:
         raise Problem("not-found", NONE) from None
+
+
+@router.get(
+    "/plot",
+    operation_id="get_calibration_plot",
+    response_class=Response,
+    responses=PLOT | refusals("not-found", binary=True),
+    openapi_extra=conditional({}),
+)
+async def get_calibration_plot(collection: Named, request: Request, runtime: Loaded) -> Response:
+    """Shows the calibration in force as PNG: how pictures score, what thresholds do, and the chosen one."""
+    try:
+        tag, png = await runtime.read(plotted, collection, partial(matches_tag, request))
+    except RecordNotFound:
+        raise Problem("not-found", NONE) from None
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if png is None:
+        return Response(status_code=304, headers=headers)
+    return Response(png, media_type="image/png", headers=headers)
 
 
 @router.post(
