@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.embedded.ann.compressed import EXACT_ROWS, CompressedIndex
+from index.embedded.ann.compressed import CompressedIndex
 from index.embedded.ann.effort import Effort
 from index.embedded.ann.files.vector_file import VectorFile
+from index.embedded.ann.search import EXACT_ROWS
 from index.errors import CacheUnusable
 from tests.harness.soak import examples
 

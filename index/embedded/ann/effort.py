@@ -25,6 +25,7 @@ _DEPTH = 120  # at a million
 _DEPTH_SPARSE = 0.1
 _DEPTH_CROWDED = 0.3
 _SPREAD = 0.6
+FURTHER = 4  # times as many lists or candidates where a search goes on
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ import numpy as np
 from index.embedded.ann import train
 from index.embedded.ann.arrays import Floats, Rows
 from index.embedded.ann.basis import Basis, Shape
-from index.embedded.ann.compressed import EXACT_ROWS, CompressedIndex
-from index.embedded.ann.effort import Effort, effort_for
+from index.embedded.ann.compressed import CompressedIndex
+from index.embedded.ann.effort import Effort
 from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.ann.recall import NEAREST, Recall, compare
 from index.embedded.ann.sample import SHARES, Sample
+from index.embedded.ann.search import EXACT_ROWS
 from index.embedded.ann.selection import Selection
 from index.embedded.ann.tuning import Tried, Tuning, tune
 
@@ -205,8 +206,7 @@ def _sift(
             selection = index.select(file.keys[sifted.rows])
         while True:
             breathe()
-            usual = effort_for(NEAREST + 1, index.indexed, max(1, len(selection)), index.lists)
-            effort = tuning.apply(usual, filtered=True)
+            effort = tuning.apply(index.usual(NEAREST + 1, len(selection)), filtered=True)
             recall, _ = _recall(index, file, drawn.queries, drawn.own, sifted.truth, effort, selection, guard)
             if recall.careful >= target or recall.value == 1 or tuning.sifted >= _MOST_SIFTED:
                 break
