@@ -42,8 +42,9 @@ EQUAL = 5e-5  # of a cosine: what half precision leaves open
 WANTED, SHARE = 0.99, 0.25  # true recall; p50 as a share of exact search's
 COLUMNS = (
     *("catalogue", "vectors", "true recall", "reported", "interval", "inside", "p50 ms", "exact ms", "÷ exact"),
-    *("lists", "depth", "bits a row", "bytes a row", "build s", "of it measuring"),
+    *("lists", "depth", "bits a row", "bytes a row", "build s", "of it measuring", "why more than a quarter"),
 )
+BRIEF = 1.0  # milliseconds of exact search below which what any search costs weighs more than a quarter
 PRINT = "benchmark"
 
 
@@ -204,7 +205,19 @@ def _row(task: Task, found: dict[str, Any]) -> tuple[object, ...]:
         *(task.name, task.count, f"{found['true']:.4f}", f"{found['reported']:.4f}"),
         *(f"{found['low']:.4f}–{found['high']:.4f}", inside, found["p50_ms"], found["exact_ms"], found["ratio"]),
         *(found["lists"], found["depth"], found["axes"], found["bytes"], found["build_s"], found["measuring"]),
+        _why(found),
     )
+
+
+def _why(found: dict[str, Any]) -> str:
+    """Where a search takes more than a quarter of exact search's time: what takes it."""
+    if found["ratio"] <= SHARE:
+        return ""
+    if found["exact"]:
+        return "every vector is compared: no effort reaches the recall for less"
+    if found["exact_ms"] < BRIEF:
+        return f"exact search takes {found['exact_ms']:.2f} ms, of which what any search costs is a large part"
+    return f"the recall asks for {found['lists']} lists and {found['depth']} candidates or more"
 
 
 if __name__ == "__main__":

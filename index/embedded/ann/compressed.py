@@ -245,10 +245,19 @@ class CompressedIndex:
         return self._search.search(vectors, k, chosen, effort=effort)
 
     def nearest(
-        self, query: Floats, k: int, allowed: Selection | None = None, *, effort: Effort | None = None
+        self,
+        query: Floats,
+        k: int,
+        allowed: Selection | None = None,
+        *,
+        effort: Effort | None = None,
+        own: int = -1,
     ) -> tuple[Floats, Keys]:
-        """As `search`, for one query float32 (dim,) and without padding: at most k scores and keys."""
-        return self._search.nearest(query, k, allowed, effort=effort)
+        """As `search`, for one query float32 (dim,) and without padding: at most k scores and keys.
+
+        own: a row that counts as not being there, -1 for none.
+        """
+        return self._search.nearest(query, k, allowed, effort=effort, own=own)
 
     def nearest_of(self, queries: Floats, k: int) -> tuple[Floats, Keys]:
         """`search` of many at once, without a filter: one pass through the lists for all, on the calling thread."""

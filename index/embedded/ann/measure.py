@@ -15,35 +15,32 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from index.embedded.ann import train
-from index.embedded.ann.arrays import Floats, Rows
+from index.embedded.ann.arrays import Floats
+from index.embedded.ann.attempts import ANY, Attempts, exact_cost
 from index.embedded.ann.basis import Basis, Shape
 from index.embedded.ann.compressed import CompressedIndex
-from index.embedded.ann.effort import Effort
 from index.embedded.ann.files.vector_file import VectorFile
-from index.embedded.ann.recall import NEAREST, Recall, compare
+from index.embedded.ann.recall import Recall
 from index.embedded.ann.sample import SHARES, Sample
 from index.embedded.ann.search import EXACT_ROWS
-from index.embedded.ann.selection import Selection
 from index.embedded.ann.tuning import Tried, Tuning, tune
 
 SHARE = 0.25  # of exact search's cost that a search may have before another index is tried
-_PASS = 0.12  # share of a build's time that finding the true neighbours may take, and looking for less effort as well
-# Nanoseconds on one core, roughly: any search; a code that is scanned, and each of its axes; a centroid's axis that is
-# compared; a vector that is fetched, and one that is compared in order with its neighbours, each for 2048 dimensions.
-# Only their ratios matter, and only between efforts.
-_ANY, _CODE, _AXIS, _CENTROID, _FETCHED, _IN_ORDER = 100_000.0, 33.0, 0.04, 0.05, 420.0, 140.0
+PASS = 0.1  # share of a build's time that finding the true neighbours may take
+CHOOSING = 0.2  # and with choosing an effort; raised a few times it is in any case
 _FINER = (4,)  # times as many lists as usual, tried in this order
 _WORTHWHILE = 0.3  # share of what is missing that another index has to bring, for still another one to be tried
 _CAUTION = 2  # to begin with
-_SIFTING = 1.5
+_SIFTING = 2.0
 _MOST_SIFTED = 16.0
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was measured of an index: how to search it, the recall that this gives, and under filters, by share of the
-    rows that pass. cheap: whether the wanted recall was reached at a quarter of exact search's cost. seconds: that
-    measuring took.
+    """What was measured of an index: how to search it, the recall that this gives (of queries on which it was not
+    chosen), and under filters, by share of the rows that pass. cheap: whether the wanted recall was reached at a
+    quarter of exact search's cost. seconds: that measuring took; building: that the index itself did, infinite where
+    that is not known.
     """
 
     tuning: Tuning
@@ -51,6 +48,7 @@ class Found:
     filtered: tuple[tuple[float, Recall], ...]
     cheap: bool
     seconds: float = 0.0
+    building: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +82,7 @@ def built(
     basis = train.basis_of(file, len(file))
     breathe()
     shape = basis.first() if start is None else basis.fitting(start)
-
-    building = 0.0
+    building = time.monotonic() - began
 
     def made(shape: Shape) -> CompressedIndex:
         nonlocal building
@@ -94,13 +91,21 @@ def built(
         building += time.monotonic() - started
         return index
 
+    def measuring() -> float:
+        return time.monotonic() - began - building
+
     best = made(shape)
     if best.count <= EXACT_ROWS or target >= 1:  # every vector is compared in any search
-        return Built(best, shape, exactly(0))
-    spent, began, building = time.monotonic() - began, time.monotonic(), 0.0
+        return Built(best, shape, replace(exactly(0), building=building))
     queries = np.empty((0, file.dim), np.float32) if asked is None else asked
-    drawn = Sample.draw(best, file, queries, breathe, threads=threads, seconds=_PASS * spent)
-    least = _reach(best, file, drawn, target, breathe=breathe, seconds=_PASS * spent)
+    drawn = Sample.draw(best, file, queries, breathe, threads=threads, seconds=PASS * building)
+    choosing = drawn.half(0)
+
+    def reached(index: CompressedIndex) -> _Reached:
+        attempts = Attempts(index, file, choosing, breathe, contextlib.nullcontext, threads)
+        return _reach(attempts, index, file, target, lambda: measuring() < CHOOSING * building)
+
+    least = reached(best)
     for better in _shapes(basis):
         if least.cheap:
             break
@@ -108,12 +113,12 @@ def built(
         if next_shape is None:
             continue
         index = made(next_shape)
-        tried = _reach(index, file, drawn, target, breathe=breathe, seconds=_PASS * spent)
+        tried = reached(index)
         gained = tried.tried.recall.value - least.tried.recall.value
         if tried.cheap or gained > _WORTHWHILE * (1 - least.tried.recall.value):
             best, shape, least = index, next_shape, tried
-    found = measure(best, file, drawn, target, breathe=breathe, known=least)
-    return Built(best, shape, replace(found, seconds=time.monotonic() - began - building))
+    found = measure(best, file, drawn, target, breathe=breathe, known=least, threads=threads)
+    return Built(best, shape, replace(found, seconds=measuring(), building=building))
 
 
 def _shapes(basis: Basis) -> list[Callable[[Shape], Shape | None]]:
@@ -127,35 +132,28 @@ def _more_lists(times: int) -> Callable[[Shape], Shape | None]:
 
 @dataclass(frozen=True, slots=True)
 class _Reached:
+    """attempts: that led to it."""
+
+    attempts: Attempts
     tried: Tried
     cheap: bool
 
 
 def _reach(
+    attempts: Attempts,
     index: CompressedIndex,
     file: VectorFile,
-    drawn: Sample,
     target: float,
+    patient: Callable[[], bool],
     *,
-    breathe: Callable[[], None],
-    guard: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
-    seconds: float = float("inf"),
     share: float = SHARE,
 ) -> _Reached:
     """The tuning to search this index with, and whether it reaches `target` at that share of exact search's cost."""
-    began = time.monotonic()
-
-    def attempt(tuning: Tuning) -> Tried:
-        breathe()
-        effort = tuning.apply(index.usual(NEAREST + 1))
-        recall, costs = _recall(index, file, drawn.queries, drawn.own, drawn.truth, effort, None, guard)
-        return Tried(tuning, recall, max(float(np.median(costs)), float(np.mean(costs)) / 2))
-
     exact = exact_cost(index, file)
-    most = max(share * exact, min(exact, 3 * _ANY))  # what any search costs cannot be saved
+    most = max(share * exact, min(exact, 3 * ANY))  # what any search costs cannot be saved
     start = Tuning(index.tuning.breadth, index.tuning.depth, caution=index.tuning.caution or _CAUTION)
-    best = tune(attempt, target, most, start, lambda: time.monotonic() - began < seconds)
-    return _Reached(best, best.recall.careful >= target and best.cost <= most)
+    best = tune(lambda tuning: attempts(tuning, target), target, most, start, patient)
+    return _Reached(attempts, best, best.recall.careful >= target and best.cost <= most)
 
 
 def measure(
@@ -167,85 +165,43 @@ def measure(
     breathe: Callable[[], None],
     guard: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     known: _Reached | None = None,
+    patient: Callable[[], bool] = lambda: True,
+    threads: int = 1,
 ) -> Found:
     """How to search this index so that it has the wanted recall; exactly, where nothing cheaper does.
 
-    guard: held by each single search.
+    That is chosen on one half of the sample, and the recall is told from the other. guard: held by each single search.
+    known: what was chosen already. patient: as of `tune`. threads: that search beside each other.
     """
     if target >= 1:
         return exactly(0)
-    reached = known or _reach(index, file, drawn, target, breathe=breathe, guard=guard)
+    reached = known
+    if reached is None:
+        attempts = Attempts(index, file, drawn.half(0), breathe, guard, threads)
+        reached = _reach(attempts, index, file, target, patient)
     if not reached.cheap:
-        dear = _reach(index, file, drawn, target, breathe=breathe, guard=guard, share=1.0)
-        if not dear.cheap:
+        reached = replace(_reach(reached.attempts, index, file, target, patient, share=1.0), cheap=False)
+        if reached.tried.recall.careful < target or reached.tried.cost > exact_cost(index, file):
             return exactly(len(drawn.queries))
-        reached = _Reached(dear.tried, cheap=False)
-    tuning, filtered = _sift(index, file, drawn, target, reached.tried.tuning, breathe, guard)
-    return Found(tuning, reached.tried.recall, filtered, reached.cheap)
+    tuning = _sift(reached.attempts, drawn.half(0), target, reached.tried.tuning)
+    told = drawn.half(1)
+    telling = Attempts(index, file, told, breathe, guard, threads)
+    filtered = tuple((sifted.share, telling.sifted(sifted, tuning)) for sifted in told.sifted)
+    return Found(tuning, telling.all(tuning), filtered, reached.cheap)
 
 
 def exactly(queries: int) -> Found:
     """What comparing every vector gives: all of it."""
-    all_found = Recall(1.0, 1.0, 1.0, queries)
+    all_found = Recall(1.0, 1.0, 1.0, queries, 0.0)
     return Found(Tuning(exact=True), all_found, tuple((share, all_found) for share in SHARES), cheap=False)
 
 
-def _sift(
-    index: CompressedIndex,
-    file: VectorFile,
-    drawn: Sample,
-    target: float,
-    tuning: Tuning,
-    breathe: Callable[[], None],
-    guard: Callable[[], AbstractContextManager[None]],
-) -> tuple[Tuning, tuple[tuple[float, Recall], ...]]:
-    """The same tuning, with as much more effort under filters as they need, and the recall that they have then."""
-    found = []
+def _sift(attempts: Attempts, drawn: Sample, target: float, tuning: Tuning) -> Tuning:
+    """The same tuning, with as much more effort under filters as they need."""
     for sifted in drawn.sifted:
-        with guard():
-            selection = index.select(file.keys[sifted.rows])
-        while True:
-            breathe()
-            effort = tuning.apply(index.usual(NEAREST + 1, len(selection)), filtered=True)
-            recall, _ = _recall(index, file, drawn.queries, drawn.own, sifted.truth, effort, selection, guard)
-            if recall.careful >= target or recall.value == 1 or tuning.sifted >= _MOST_SIFTED:
-                break
-            tuning = replace(tuning, sifted=tuning.sifted * _SIFTING)
-        found.append((sifted.share, recall))
-    return tuning, tuple(found)
-
-
-def _recall(
-    index: CompressedIndex,
-    file: VectorFile,
-    queries: Floats,
-    own: Rows,
-    truth: Floats,
-    effort: Effort,
-    selection: Selection | None,
-    guard: Callable[[], AbstractContextManager[None]],
-) -> tuple[Recall, Floats]:
-    """The recall, and what each query cost: float32 (n,), nanoseconds, roughly."""
-    costs = np.empty(len(queries), np.float32)
-    found = np.full(truth.shape, -np.inf, np.float32)
-    for place, (query, row) in enumerate(zip(queries, own.tolist(), strict=True)):
-        with guard():
-            _, keys = index.nearest(query, NEAREST + 1, selection, effort=effort)
-            costs[place] = cost(index, file, *index.looked)
-        if row >= 0:
-            keys = keys[keys != file.keys[row]]
-        rows = file.find(keys[:NEAREST])
-        # Scored like the truth: what a search rounds must not count as missed.
-        found[place, : len(rows)] = -np.sort(-(file.read(rows).astype(np.float32) @ query))
-    return compare(found, truth), costs
-
-
-def exact_cost(index: CompressedIndex, file: VectorFile) -> float:
-    """Nanoseconds that comparing every vector takes, roughly."""
-    return _ANY + _IN_ORDER * len(index) * file.dim / 2048
-
-
-def cost(index: CompressedIndex, file: VectorFile, lists: int, rows: int) -> float:
-    """Nanoseconds that a search takes which looks into so many lists and fetches so many rows, roughly."""
-    codes = lists * index.indexed / index.lists * (_CODE + _AXIS * index.axes * index.bits**2)
-    return float(_ANY + codes + _CENTROID * index.lists * index.axes + rows * _FETCHED * file.dim / 2048)
+        while (
+            attempts.sifted(sifted, tuning, target).careful < target
+            and (harder := tuning.sifted * _SIFTING) <= _MOST_SIFTED
+        ):
+            tuning = replace(tuning, sifted=harder)
+    return tuning

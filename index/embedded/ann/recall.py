@@ -1,42 +1,46 @@
 """Recall of a search, measured against the exact answer for the same queries over the same vectors.
 
 A found vector counts as right when it is at least as near as the last of the true nearest: of equal ones it does not
-matter which came back. The interval is Wilson's (E. B. Wilson, JASA 22, 1927) at 95 %. Neighbours of one query are
-found or missed together, so it is taken over fewer trials than there are neighbours, by the design effect of clusters
-(L. Kish, Survey Sampling, 1965).
+matter which came back. The interval is exact (C. Clopper, E. Pearson, Biometrika 26, 1934) at 95 %. Neighbours of one
+query are found or missed together, so it is taken over fewer trials than there are neighbours, by the design effect of
+clusters (E. Korn, B. Graubard, Survey Methodology 24, 1998). Where recall is high a sample holds few misses, and how
+they hang together is told by still fewer: so one query more that lacks half of its neighbours is reckoned with.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import faiss
 import numpy as np
+from scipy.special import betaincinv
 
 from index.embedded.ann.arrays import Floats, Rows
 
 NEAREST = 10
-_Z = 1.96  # standard errors of a 95 % interval
+_PLACES = 10_000
+_TAIL = 0.025  # of a 95 % interval, on either side
 _EQUAL = 5e-5  # cosines that differ by less are the same: half precision moves each by up to 3.5e-5
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """value: share of the true nearest that was found, low…high its 95 % interval, all 0…1; queries: how many."""
+    """value: share of the true nearest that was found, low…high its 95 % interval, all 0…1; queries: how many; error:
+    the value's standard error.
+    """
 
     value: float
     low: float
     high: float
     queries: int
+    error: float
 
     @property
     def careful(self) -> float:
-        """Half-way from the value down to the interval's end: about a standard error below the value.
-
-        1 where nothing was missed: more than that no sample of this size can say.
-        """
-        return 1.0 if self.value == 1 and self.queries else (self.value + self.low) / 2
+        """A standard error below the value; 1 where nothing was missed: more no sample of this size can say."""
+        return self.value - self.error
 
 
 def compare(found: Floats, truth: Floats) -> Recall:
@@ -47,19 +51,23 @@ def compare(found: Floats, truth: Floats) -> Recall:
     wanted = there.sum(axis=1)
     asked = wanted > 0
     if not asked.any():
-        return Recall(1.0, 0.0, 1.0, 0)
+        return Recall(1.0, 0.0, 1.0, 0, 1.0)
     right, wanted = right[asked], wanted[asked]
     value = float(right.sum() / wanted.sum())
-    low, high = interval(value, float(wanted.sum()) / design_effect(right, wanted))
-    return Recall(value, low, high, len(wanted))
+    trials = float(wanted.sum()) / design_effect(right, wanted)
+    low, high = interval(value, trials)
+    return Recall(value, low, high, len(wanted), (value * (1 - value) / trials) ** 0.5)
 
 
 def interval(value: float, trials: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share `value` seen in so many independent trials, more than 0."""
-    square = _Z * _Z / trials
-    middle = (value + square / 2) / (1 + square)
-    half = _Z / (1 + square) * float(np.sqrt(value * (1 - value) / trials + square / (4 * trials)))
-    return float(max(0.0, min(value, middle - half))), float(min(1.0, max(value, middle + half)))
+    """The exact 95 % interval of a share `value` seen in so many independent trials, more than 0.
+
+    To four places, outwards: a sample tells no more, and one miss among them does not tell .9999 from 1.
+    """
+    hits, misses = value * trials, (1 - value) * trials
+    low = 0.0 if hits == 0 else float(betaincinv(hits, misses + 1, _TAIL))
+    high = 1.0 if misses == 0 else float(betaincinv(hits + 1, misses, 1 - _TAIL))
+    return math.floor(low * _PLACES) / _PLACES, math.ceil(high * _PLACES) / _PLACES
 
 
 def design_effect(right: Rows, wanted: Rows) -> float:
@@ -67,9 +75,8 @@ def design_effect(right: Rows, wanted: Rows) -> float:
 
     right, wanted: int64 (n,), of each query.
     """
+    right, wanted = np.append(right, wanted.max() / 2), np.append(wanted, wanted.max())
     value = right.sum() / wanted.sum()
-    if len(right) < 2 or value in (0.0, 1.0):
-        return 5.0  # nothing was seen of how they hang together: they may well
     apart = float(((right - value * wanted) ** 2).sum() / (len(right) - 1))
     return float(np.clip(apart / (wanted.mean() * value * (1 - value)), 1.0, wanted.max()))
 

@@ -1,8 +1,12 @@
 """Queries to measure an index with, and their true nearest neighbours, found in one pass over the vector file.
 
-Queries are rows that training never saw (held out of it, or added later), each leaving itself out, and real queries
-where there were any. Real ones may lie further from the catalogue than its own rows do (another camera, another light):
-then the rows are moved, as rows vary, until their nearest neighbours are as far away as those of real queries.
+Queries are rows that training never saw (held out of it, or added later, each kind by its share), each leaving itself
+out, and real queries where there were any. Real ones may lie further from the catalogue than its own rows do (another
+camera, another light): then the rows are moved, as rows vary, until their nearest neighbours are as far away as those
+of real queries.
+
+Effort is chosen on one half of them and the recall that it gives is told from the other: the least effort that does for
+some queries does for these a little better than for any others.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from index.embedded.ann.train import HELD_OUT, held_out, sample
 
 SHARES = (0.1, 0.01)  # of the rows that pass the filters under which recall is measured as well
 _BLOCK = 4_096  # rows compared at once
-_LEAST = 192  # queries, however little time there is
+_LEAST = 256  # queries, however little time there is
 _ENOUGH = 16  # real queries from which it is told how far away they lie
 _FEW = 48  # queries that this is compared with
 _APART = 0.005  # cosine that makes no difference
@@ -42,9 +46,8 @@ class Sifted:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """queries: float32 (n, dim); own: the row each is itself, -1 for none; truth: (n, 10) scores of its nearest.
-
-    sifted: the same under filters. moved: how far the rows among the queries were moved, 0…1.
+    """queries: float32 (n, dim), in random order; own: the row each is itself, -1 for none; truth: (n, 10) scores of
+    its nearest. sifted: the same under filters. moved: how far the rows among the queries were moved, 0…1.
     """
 
     queries: Floats
@@ -66,14 +69,14 @@ class Sample:
     ) -> Sample:
         """asked: real queries float32 (m, dim), unit; at most half of the sample. breathe: called for every block.
 
-        seconds: that the pass may take; with less it makes do with fewer queries, but not with less than 192.
+        seconds: that the pass may take; with less it makes do with fewer queries, but not with less than 256.
         """
         random = np.random.default_rng(_SEED)
         alive = index.alive_rows()
         asked = asked[-(HELD_OUT // 2) :]
         new = np.intersect1d(np.arange(index.trained, index.indexed), alive, assume_unique=True)
         old = np.intersect1d(held_out(index.trained), alive, assume_unique=True)
-        rows = np.concatenate([sample(random, new, HELD_OUT // 2), old])[: HELD_OUT - len(asked)]
+        rows = _in_proportion(random, new, old, len(alive), HELD_OUT - len(asked))
         stored, moved = as_far_as(index, file.read(rows).astype(np.float32), rows, asked)
         order = random.permutation(len(rows) + len(asked))  # so that any first part of them is a fair one
         own = np.concatenate([rows, np.full(len(asked), -1, np.int64)])[order]
@@ -95,10 +98,22 @@ class Sample:
                 fewer = max(_LEAST, int(len(queries) * seconds / expected))
                 queries, own = queries[:fewer], own[:fewer]
         sifted = tuple(
-            Sifted(share, alive[mask[alive]], nearest.scores)
+            Sifted(share, alive[mask[alive]], nearest.scores[: len(queries)])
             for share, mask, nearest in zip(SHARES, passing, some, strict=True)
         )
-        return cls(queries, own, every.scores, sifted, moved)
+        return cls(queries, own, every.scores[: len(queries)], sifted, moved)
+
+    def half(self, which: int) -> Sample:
+        """Half 0 or 1 of the queries, of one as many as of the other."""
+        sifted = tuple(Sifted(one.share, one.rows, one.truth[which::2]) for one in self.sifted)
+        return Sample(self.queries[which::2], self.own[which::2], self.truth[which::2], sifted, self.moved)
+
+
+def _in_proportion(random: np.random.Generator, new: Rows, old: Rows, alive: int, size: int) -> Rows:
+    """At most `size` rows, new ones by their share of all `alive` rows, more where the old ones do not suffice."""
+    wanted = max(round(size * len(new) / max(1, alive)), size - len(old))
+    late = sample(random, new, wanted)
+    return np.concatenate([late, sample(random, old, size - len(late))])
 
 
 def as_far_as(index: CompressedIndex, stored: Floats, own: Rows, asked: Floats) -> tuple[Floats, float]:

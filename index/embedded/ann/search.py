@@ -62,9 +62,15 @@ class Search:
         return scores, keys
 
     def nearest(
-        self, query: Floats, k: int, allowed: Selection | None = None, *, effort: Effort | None = None
+        self,
+        query: Floats,
+        k: int,
+        allowed: Selection | None = None,
+        *,
+        effort: Effort | None = None,
+        own: int = -1,
     ) -> tuple[Floats, Keys]:
-        """As `search`, for one query float32 (dim,) and without padding: at most k scores and keys."""
+        """As `CompressedIndex.nearest`."""
         available = self._alive.count if allowed is None else len(allowed)
         bits = None
         if allowed is not None:
@@ -72,7 +78,7 @@ class Search:
         elif self._alive.count < self._alive.rows:
             bits = self._alive.bits
         if available <= max(EXACT_ROWS, 2 * k) or (self.tuning.exact and effort is None):
-            return self._compared(query, k, self._alive.bits if bits is None else bits, available)
+            return self._compared(query, k, self._alive.bits if bits is None else bits, available, own)
         if effort is None:
             usual = self.usual(k, available)
             effort = self.tuning.apply(usual, filtered=allowed is not None)
@@ -82,7 +88,10 @@ class Search:
         best: Rows | None = None
         while True:
             scratch.room(0, FURTHER * effort.depth)
-            rows, number = self._candidates.near(scratch, effort, allowed, bits, available)
+            asked = effort if own < 0 else replace(effort, depth=effort.depth + 1)
+            rows, number = self._candidates.near(scratch, asked, allowed, bits, available)
+            if own >= 0:  # as if it were not there: it takes no other one's place
+                rows = rows[rows != own][: max(effort.depth, len(rows) - 1)]
             if best is not None:  # among more candidates, estimates may push out what was found before
                 rows = np.concatenate([rows, best[~np.isin(best, rows)]])
             scratch.looked, scratch.fetched = scratch.looked + number, scratch.fetched + len(rows)
@@ -93,7 +102,7 @@ class Search:
                 return scores[order], self._file.keys[rows[order]]
             if further.depth * _IN_ORDER >= available:
                 scratch.fetched += available // _IN_ORDER
-                return self._compared(query, k, self._alive.bits if bits is None else bits, available)
+                return self._compared(query, k, self._alive.bits if bits is None else bits, available, own)
             effort, best = further, rows[order]
 
     def _further(self, scratch: Scratch, effort: Effort, rows: Rows, order: Rows, number: int) -> Effort | None:
@@ -123,7 +132,7 @@ class Search:
 
         Less than half the time of one query after the other, and the same answers.
         """
-        if self._alive.count <= max(EXACT_ROWS, 2 * k) or self.tuning.exact:
+        if len(queries) == 1 or self._alive.count <= max(EXACT_ROWS, 2 * k) or self.tuning.exact:
             return self.search(queries, k)
         effort = self.tuning.apply(self.usual(k))
         scratch = self._scratches.own
@@ -146,11 +155,14 @@ class Search:
             scores[place, : len(found)], keys[place, : len(found)] = found, found_keys
         return scores, keys
 
-    def _compared(self, query: Floats, k: int, bits: Bits, available: int) -> tuple[Floats, Keys]:
-        """Scores and keys of the best k of the rows in `bits`, every one of them compared."""
+    def _compared(self, query: Floats, k: int, bits: Bits, available: int, own: int = -1) -> tuple[Floats, Keys]:
+        """Scores and keys of the best k of the rows in `bits` but `own`, every one of them compared."""
         if available * _IN_ORDER < self._alive.rows:
-            return self._best(query, np.flatnonzero(unpacked(bits, self._alive.rows)), k)
+            rows = np.flatnonzero(unpacked(bits, self._alive.rows))
+            return self._best(query, rows[rows != own], k)
         scores = self._file.scan(query, 0, self._alive.rows)  # in order, and without a copy
+        if own >= 0:
+            scores[own] = -np.inf
         if available < self._alive.rows:
             scores[~unpacked(bits, self._alive.rows)] = -np.inf
         rows = np.argpartition(-scores, k)[:k] if 4 * k < self._alive.rows else np.arange(self._alive.rows)

@@ -24,7 +24,7 @@ _PER_LIST = 40
 _ROUNDS = 8
 _SEED = 1
 _MOST_LISTS = 2**16  # a list's number takes two bytes
-HELD_OUT = 256  # rows that training does not see
+HELD_OUT = 512  # rows that training does not see
 
 
 def lists_for(count: int) -> int:

@@ -16,6 +16,7 @@ from index.embedded.ann.recall import Recall
 _STEP = 1.5
 _LEAST = 0.5
 _MOST_STEPS = 16
+_FEW_STEPS = 2
 _MOST_CAUTION = 8
 
 
@@ -62,13 +63,13 @@ def tune(
     """The least costly tuning found whose recall reaches `target` with a margin for the sample's uncertainty.
 
     Where none does at a cost up to `most`, the best that was tried within it, or the first where all cost more.
-    attempt: measures; called some ten times. patient: whether there is time to look for less effort that still
-    does.
+    attempt: measures; called some ten times. patient: whether there is time to raise effort more than a few times, and
+    to look for less that still does.
     """
     first = here = attempt(start)
     tried = [here]
-    for _ in range(_MOST_STEPS):
-        if here.recall.careful >= target:
+    for step in range(_MOST_STEPS):
+        if here.recall.careful >= target or (step >= _FEW_STEPS and not patient()):
             break
         steps = [
             replace(here.tuning, breadth=here.tuning.breadth * _STEP),
@@ -76,7 +77,7 @@ def tune(
         ]
         if 0 < here.tuning.caution < _MOST_CAUTION:
             steps.append(replace(here.tuning, caution=2 * here.tuning.caution))
-        harder = [attempt(step) for step in steps]
+        harder = [attempt(tuning) for tuning in steps]
         here = max(harder, key=lambda one: _gain(here, one))
         tried += harder
         if min(one.cost for one in harder) > most:

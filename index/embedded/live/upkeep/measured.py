@@ -84,6 +84,7 @@ class Measured:
                 filtered,
                 bool(found["cheap"]),
                 float(found["seconds"]),
+                float(found["building"]),
             )
             return cls(kept, Shape(**values.pop("shape")), **values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

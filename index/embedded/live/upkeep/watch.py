@@ -75,24 +75,37 @@ class Watch:
     def measure(self, breathe: Callable[[], None]) -> None:
         """Searches become as hard as the wanted recall asks for. breathe: may raise to give up."""
         wanted, shape = self.wanted, self.shape
+        before = measure.exactly(0) if self.measured is None else self.measured.found
+        allowed = before.building * self._index.indexed / max(1, self._index.trained)  # a build would take that long
         began = rested = time.monotonic()
+        slept = 0.0
         seen = self._asked.count
 
         def give_way() -> None:
-            nonlocal rested, seen
+            nonlocal rested, seen, slept
             breathe()
             if self._asked.count > seen:  # as long as the last piece took: half of the time is the searches'
-                time.sleep(min(_REST, time.monotonic() - rested))
+                rest = min(_REST, time.monotonic() - rested)
+                time.sleep(rest)
+                slept += rest
             rested, seen = time.monotonic(), self._asked.count
 
         if wanted >= 1:
             found = measure.exactly(0)
         else:
             queries = self._asked.queries(self._file.dim)
-            drawn = Sample.draw(self._index, self._file, queries, give_way)
-            found = measure.measure(self._index, self._file, drawn, wanted, breathe=give_way, guard=self._lock.reading)
+            drawn = Sample.draw(self._index, self._file, queries, give_way, seconds=measure.PASS * allowed)
+            found = measure.measure(
+                self._index,
+                self._file,
+                drawn,
+                wanted,
+                breathe=give_way,
+                guard=self._lock.reading,
+                patient=lambda: time.monotonic() - began - slept < measure.CHOOSING * allowed,
+            )
         built = 0.0 if self.measured is None else self.measured.built
-        found = replace(found, seconds=time.monotonic() - began)
+        found = replace(found, seconds=time.monotonic() - began, building=before.building)
         self.note(Measured.now(found, shape, wanted, built))
 
     def _agree(self) -> float:
@@ -100,9 +113,9 @@ class Watch:
         ordinary = self.effort
         hard = Effort(lists=8 * ordinary.most, depth=8 * ordinary.depth)
         agreed = found = 0
-        for query in self._file.read(rows).astype(np.float32):
+        for query, row in zip(self._file.read(rows).astype(np.float32), rows.tolist(), strict=True):
             with self._lock.reading():
-                wanted = set(self._index.nearest(query, NEAREST, effort=hard)[1].tolist())
-                agreed += len(wanted.intersection(self._index.nearest(query, NEAREST)[1].tolist()))
+                wanted = set(self._index.nearest(query, NEAREST, effort=hard, own=row)[1].tolist())
+                agreed += len(wanted.intersection(self._index.nearest(query, NEAREST, own=row)[1].tolist()))
             found += len(wanted)
         return agreed / found
