@@ -184,6 +184,15 @@ ROOMS: dict[str, set[str]] = {
         "service.search",
         *LEAVES,
     },
+    "service.evaluation": {
+        "index.filters",
+        "models",
+        "service.drawing",
+        "service.embedding",
+        "service.imports",
+        "service.quality",
+        *LEAVES,
+    },
     "service.exports": {"index.errors", "index.filters", *VALUES, *LEAVES},
     "service.runtime": {
         "index",

@@ -48,7 +48,7 @@ class Api:
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
         """The JSON of a 2xx answer, None for one without a body. A 503 is tried again, as its Retry-After says."""
-        return _answer(await self._response(method, path, **options))
+        return answer_of(await self._response(method, path, **options))
 
     async def content(self, path: str, **options: Any) -> bytes | None:
         """The bytes of a GET, None where nothing is there (404)."""
@@ -56,7 +56,7 @@ class Api:
         if response.status_code == 404:
             return None
         if not response.is_success:
-            _answer(response)
+            answer_of(response)
         return response.content
 
     async def _response(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -147,7 +147,7 @@ async def download(
             async with http.stream("GET", path, params=query) as response:
                 if not response.is_success:
                     await response.aread()
-                    _answer(response)
+                    answer_of(response)
                 async for piece in response.aiter_bytes():
                     write(piece)
         except httpx.TransportError as error:
@@ -185,7 +185,8 @@ def _client(url: str, *, token: str | None, timeout: float | None = TIMEOUT_S) -
     return httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, trust_env=False)
 
 
-def _answer(response: httpx.Response) -> Any:
+def answer_of(response: httpx.Response) -> Any:
+    """The JSON of a 2xx answer. Raises RequestFailed for every other."""
     if response.is_success:
         return response.json() if response.content else None
     try:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from service.cli import adopt, calibrate, export, import_, keys, model, neighbors, search, serve, upkeep
+from service.cli import adopt, calibrate, evaluate, export, import_, keys, model, neighbors, search, serve, upkeep
 from service.cli.options import INTERRUPTED, Command, Group
 
 # Errors that are shown as they are, by full name: naming a class must not cost importing its module.
@@ -23,6 +23,8 @@ EXPECTED = frozenset(
         "service.cli.client.RequestFailed",
         "service.cli.client.ServerLost",
         "service.errors.ServiceError",
+        "service.evaluation.truth.EvaluationRefused",
+        "service.evaluation.variants.VariantRefused",
         "service.imports.roots.RootConflict",
         "service.imports.sources.source.SourceError",
         "service.owner.OwnerError",
@@ -49,6 +51,7 @@ app.command(cls=Command)(export.export)
 app.command(cls=Command)(neighbors.neighbors)
 app.command(cls=Command)(upkeep.verify)
 app.command(cls=Command)(calibrate.calibrate)
+app.command(cls=Command)(evaluate.evaluate)
 app.command(cls=Command)(adopt.adopt)
 app.command(cls=Command)(keys.audit)
 app.add_typer(keys.app, name="keys")

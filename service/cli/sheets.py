@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sys
@@ -54,6 +53,8 @@ Open = Annotated[bool, typer.Option("--open", help="Show the file in the viewer 
 
 async def thumbnails(api: Api, collection: str, ids: Iterable[str]) -> dict[str, bytes]:
     """WebP by id, of the items that have a picture. Raises what `Api.content` raises."""
+    import asyncio
+
     places = asyncio.Semaphore(_AT_ONCE)
     base = f"/v1/collections/{quote(collection, safe='')}/items"
 

@@ -92,7 +92,7 @@ class Networks:
         self._loaded: dict[str, LoadedModel] = {}
         self._thresholds: dict[str, float] = {}  # of models that are not loaded
         # The model for new collections. Raises ArtefactMissing, ArtefactCorrupt, DeviceUnavailable.
-        self.default = self._load(chosen.for_new(settings))
+        self.default = self.load(chosen.for_new(settings))
         self.keep(self.default)
 
     @property
@@ -140,10 +140,14 @@ class Networks:
                 # fp32 and fp16 share a fingerprint: a GPU is at its best with the one, a CPU with the other.
                 wanted = "fp32" if on_cpu(self.default.providers) else "fp16"
                 same.sort(key=lambda each: each.precision != wanted)
-                found = self._loaded[fingerprint] = self._load(chosen.for_collection(self._settings, same[0]))
+                found = self._loaded[fingerprint] = self.load(chosen.for_collection(self._settings, same[0]))
             return found
 
-    def _load(self, new: Chosen) -> LoadedModel:
+    def load(self, new: Chosen) -> LoadedModel:
+        """A model ready to run, which answers for no fingerprint yet. Blocks.
+
+        Raises ArtefactCorrupt, DeviceUnavailable.
+        """
         artefact, run = new.artefact, new.run
         if artefact.name == histogram.NAME:
             counts = histogram.HistogramEmbedder()
