@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -13,7 +14,7 @@ import typer
 from service.cli.options import CollectionOption, DataDir, Json, a_path, must_exist, run_async, settings_for
 from service.cli.sheets import Open, SheetFile, show, thumbnailing, thumbnails
 from service.cli.terminal import bar, inline, out, print_json, print_table, table
-from service.search.limits import DEFAULT_RESULTS, MAX_RESULTS
+from service.search.limits import DEFAULT_RESULTS, MAX_PICTURES, MAX_RESULTS
 from service.text import readable
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ SOURCES = {
 
 def search(
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", parser=a_path, help="A picture's file; - reads it from stdin.")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            parser=a_path,
+            help=f"A picture's file; - reads it from stdin. Up to {MAX_PICTURES} of one thing are one query.",
+        ),
     ],
     collection: CollectionOption = "default",
     limit: Annotated[
@@ -52,7 +58,7 @@ def search(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Find the pictures most similar to one.
+    """Find the pictures most similar to one, or to several of one thing.
 
     With --sheet they are drawn too, and shown right here by a terminal that can (kitty, Ghostty, iTerm2, WezTerm).
 
@@ -61,9 +67,9 @@ def search(
     if open and sheet is None:
         raise typer.BadParameter("--open shows a sheet: name its file with --sheet")
     settings = settings_for(data_dir=data_dir)
-    data = sys.stdin.buffer.read() if str(image) == "-" else image.read_bytes()
-    if not data:
-        raise typer.BadParameter(f"{'stdin' if str(image) == '-' else image} is empty", param_hint="IMAGE")
+    if len(image) > MAX_PICTURES:
+        raise typer.BadParameter(f"{len(image)} pictures, at most {MAX_PICTURES} of one thing", param_hint="IMAGE")
+    pictures = [Picture.read(each) for each in image]
     must_exist(settings)
     fields = {
         "limit": limit,
@@ -73,9 +79,8 @@ def search(
         "group_by": group_by,
         "crop": crop,
     }
-    given = {name: str(value) for name, value in fields.items() if value is not None}
-    name = "stdin" if str(image) == "-" else readable(image.name)
-    answer, drawn = run_async(_ask(settings, collection, data, given, name if sheet is not None else None))
+    given = {name: value for name, value in fields.items() if value is not None}
+    answer, drawn = run_async(_ask(settings, collection, pictures, given, sheet is not None))
     if json:
         print_json(answer)
     else:
@@ -84,26 +89,69 @@ def search(
         show(sheet, drawn, opened=open, quiet=json)
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A person's picture. name: as it is shown."""
+
+    name: str
+    data: bytes
+
+    @classmethod
+    def read(cls, path: Path) -> Picture:
+        """`-` is stdin. Raises OSError, and BadParameter for an empty one."""
+        stdin = str(path) == "-"
+        data = sys.stdin.buffer.read() if stdin else path.read_bytes()
+        if not data:
+            raise typer.BadParameter(f"{'stdin' if stdin else path} is empty", param_hint="IMAGE")
+        return cls("stdin" if stdin else readable(path.name), data)
+
+
 async def _ask(
-    settings: Settings, collection: str, data: bytes, fields: dict[str, str], drawn: str | None
+    settings: Settings, collection: str, pictures: Sequence[Picture], fields: dict[str, Any], drawn: bool
 ) -> tuple[dict[str, Any], bytes]:
-    """The answer, and a contact sheet of it where `drawn` names the picture."""
+    """The answer, and a contact sheet of it where it is to be `drawn`."""
     from service.cli.client import open_service
 
     async with open_service(settings) as service:
-        path = f"/v1/collections/{quote(collection, safe='')}/search"
-        answer = dict(await service.api.call("POST", path, files={"image": ("image", data)}, data=fields))
-        if drawn is None:
+        path = f"/v1/collections/{quote(collection, safe='')}"
+        if len(pictures) == 1:
+            texts = {name: str(value) for name, value in fields.items()}
+            files = {"image": ("image", pictures[0].data)}
+            answer = dict(await service.api.call("POST", f"{path}/search", files=files, data=texts))
+        else:
+            answer = dict(await service.api.call("POST", f"{path}/query", json=several(pictures, fields)))
+        if not drawn:
             return answer, b""
-        pictures = await thumbnails(service.api, collection, (each["id"] for each in answer["results"]))
+        found = await thumbnails(service.api, collection, (each["id"] for each in answer["results"]))
         async with thumbnailing(service, settings) as thumbnail:
-            return answer, sheet_of(answer, collection, drawn, await thumbnail(data), pictures)
+            asked = [(each.name, await thumbnail(each.data)) for each in pictures]
+        return answer, sheet_of(answer, collection, asked, found)
+
+
+def several(pictures: Sequence[Picture], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a query by several pictures of one thing. Raises BadParameter for a filter that is no JSON."""
+    import base64
+
+    from service.strict_json import JsonRefused, loads
+
+    rest = dict(fields)
+    crop = {"crop": rest.pop("crop")} if "crop" in rest else {}
+    if "filter" in rest:
+        try:
+            rest["filter"] = loads(rest["filter"])
+        except JsonRefused as error:
+            raise typer.BadParameter(str(error), param_hint="--filter") from None
+    examples = [{"image_base64": base64.b64encode(each.data).decode(), **crop} for each in pictures]
+    return {"positive": examples, **rest}
 
 
 def sheet_of(
-    answer: Mapping[str, Any], collection: str, name: str, picture: bytes | None, pictures: Mapping[str, bytes]
+    answer: Mapping[str, Any],
+    collection: str,
+    asked: Sequence[tuple[str, bytes | None]],
+    pictures: Mapping[str, bytes],
 ) -> bytes:
-    """A query and what was found as a PNG. picture, pictures: thumbnails, of the query and by id."""
+    """A query and what was found as a PNG. asked: name and thumbnail of its pictures; pictures: thumbnails by id."""
     from service.drawing.sheet import Cell, Row, sheet
 
     best, least = answer["best_score"], answer["score_threshold"]
@@ -121,7 +169,12 @@ def sheet_of(
         )
         for each in answer["results"]
     ]
-    return sheet([Row(Cell(picture, name, "", "key"), cells)], title=f"Similar to {name}", note=note, columns=5)
+    (name, picture), *more = asked
+    rows = [Row(Cell(picture, name, "", "key"), cells)]
+    if more:  # all of them stand above what they found together
+        rows = [Row(None, [Cell(each, text, "", "key") for text, each in asked]), Row(None, cells)]
+    title = f"Similar to {name}" + (f" and {len(more)} more" if more else "")
+    return sheet(rows, title=title, note=note, columns=5 if not more else 6)
 
 
 def _show(answer: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import numpy.typing as npt
 
+from index.errors import InvalidVector
 from index.filters import Filter
 from service.embedding.pipeline import Crop
 from service.errors import InvalidRequest
@@ -59,11 +60,19 @@ class ByVector:
 
 
 @dataclass(frozen=True, slots=True)
-class ByExamples:
-    """Ids of liked and disliked items, all left out of the results. positive: at least one."""
+class Example:
+    """One of several things that a query is made of. weight: how much it counts beside the others, above 0."""
 
-    positive: Sequence[str]
-    negative: Sequence[str] = ()
+    by: ByPicture | ByHandle | ById | ByVector
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ByExamples:
+    """What is looked for and what is not; items are left out of the results. positive: at least one."""
+
+    positive: Sequence[Example]
+    negative: Sequence[Example] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,23 +99,38 @@ class Query:
             case ById(id):
                 return [id]
             case ByExamples(positive, negative):
-                return [*positive, *negative]
+                return [each.by.id for each in (*positive, *negative) if isinstance(each.by, ById)]
         return []
 
 
-def combined(positive: Vector, negative: Vector) -> Vector:
+def combined(
+    positive: Vector, negative: Vector, weights: Sequence[float] = (), against: Sequence[float] = ()
+) -> Vector:
     """mean(positive) − mean(negative) of unit rows (n, dim), negative may have none; renormalised to (dim,).
 
-    Raises InvalidRequest where nothing is left.
+    weights, against: of the positive and of the negative ones in their means; left out: all alike. Raises
+    InvalidRequest where nothing is left.
     """
-    vector = positive.mean(axis=0, dtype=np.float64)
+    vector = np.average(positive.astype(np.float64), axis=0, weights=weights or None)
     if len(negative):
-        vector = vector - negative.mean(axis=0, dtype=np.float64)
+        vector = vector - np.average(negative.astype(np.float64), axis=0, weights=against or None)
     norm = float(np.linalg.norm(vector))
     if norm < LEAST_NORM:
         raise InvalidRequest("positive", "these items cancel each other out; name others")
     unit: Vector = (vector / norm).astype(np.float32)
     return unit
+
+
+def unit(vector: Vector, dim: int) -> Vector:
+    """A vector of any length but zero, at length 1. Raises InvalidVector, as the index does."""
+    if vector.shape != (dim,):
+        raise InvalidVector(f"a vector must have {dim} numbers, this one has {vector.size}")
+    wide = vector.astype(np.float64)
+    norm = float(np.linalg.norm(wide))
+    if not np.isfinite(norm) or norm == 0:
+        raise InvalidVector("a vector must hold finite numbers, and not be zero: that has no direction")
+    found: Vector = (wide / norm).astype(np.float32)
+    return found
 
 
 def decode_base64(text: str, field: str) -> bytes:

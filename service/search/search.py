@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from index.facets import Found
 from index.items import SearchResult
@@ -13,7 +17,18 @@ from service.metrics import Metrics, Stopwatch
 from service.search.answer import Answer, Took, answer_of
 from service.search.calibrated import Calibrations
 from service.search.handles import Handles
-from service.search.query import ByExamples, ByHandle, ById, ByPicture, ByVector, Query, Vector, combined
+from service.search.query import (
+    ByExamples,
+    ByHandle,
+    ById,
+    ByPicture,
+    ByVector,
+    Example,
+    Query,
+    Vector,
+    combined,
+    unit,
+)
 from service.search.ranking import Ranking, ranked, window
 from service.search.thresholds import threshold
 from service.threads import Threads
@@ -136,8 +151,13 @@ class Search:
             case ById(id):
                 await self._threads.read(resembling, collection, id, look)
             case ByExamples(positive, negative):
-                rows = await self._threads.read(collection.vectors, [*positive, *negative])
-                vector = combined(rows[: len(positive)], rows[len(positive) :])
+                rows, picture = await self._rows(collection, [*positive, *negative], deadline)
+                vector = combined(
+                    rows[: len(positive)],
+                    rows[len(positive) :],
+                    [each.weight for each in positive],
+                    [each.weight for each in negative],
+                )
         if not look.done:
             await self._threads.read(look, vector)
             in_lane = False
@@ -159,6 +179,45 @@ class Search:
                 total=watch.ms,
             ),
         )
+
+    async def _rows(
+        self, collection: Collection, examples: Sequence[Example], deadline: float
+    ) -> tuple[Vector, Embedded | None]:
+        """Unit rows of the examples in their order, and what their pictures took; None without any.
+
+        The pictures count as plain where all of them are, and there is nothing else.
+        """
+        rows = np.zeros((len(examples), collection.dim), np.float32)
+        items = [place for place, each in enumerate(examples) if isinstance(each.by, ById)]
+        if items:
+            ids = [each.by.id for each in examples if isinstance(each.by, ById)]
+            rows[items] = await self._threads.read(collection.vectors, ids)
+        made: list[Embedded] = []
+
+        async def embed(place: int, data: bytes, crop: Crop | None) -> None:
+            network = await self._pipeline.networks.of_collection(collection)
+            found = await self._pipeline.embed(data, network=network, crop=crop, deadline=deadline)
+            rows[place] = found.vector
+            made.append(found)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for place, each in enumerate(examples):
+                    match each.by:
+                        case ByVector(vector):
+                            rows[place] = unit(vector, collection.dim)
+                        case ByPicture(data, crop):
+                            group.create_task(embed(place, data, crop))
+                        case ByHandle(id, crop):
+                            kept = self.handles.get(id)
+                            group.create_task(embed(place, kept.data, kept.crop if crop is None else crop))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        if not made:
+            return rows, None
+        plain = len(made) == len(examples) and all(each.plain for each in made)
+        decode_ms, embed_ms = (max(each) for each in zip(*((one.decode_ms, one.embed_ms) for one in made), strict=True))
+        return rows, replace(made[0], decode_ms=decode_ms, embed_ms=embed_ms, plain=plain)
 
     async def _embedded(
         self, collection: Collection, data: bytes, crop: Crop | None, look: Look, deadline: float

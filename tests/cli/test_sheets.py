@@ -74,6 +74,13 @@ def test_a_search_is_drawn_with_its_matches(lookalike: Lookalike, album: Path) -
     with Image.open(lookalike.folder / "none.png") as drawn:
         assert many[0] > drawn.size[0], "no match is a sheet of the query alone"
     assert "must end in .png" in one_line(lookalike("search", query, "--sheet", "found.jpg"))
+    both = lookalike.json(
+        "search", query, album / "top 1.png", "--score-threshold", "-1", "--limit", "2", "--sheet", "both.png",
+        "--filter", '{"must":[{"key":"folder","match":"sub/deep"}]}',
+    )  # fmt: skip
+    assert both["results"][0]["id"] == "sub:deep:1" and 0.5 < both["best_score"] < 0.99
+    with Image.open(lookalike.folder / "both.png") as drawn:
+        assert drawn.size[1] > many[1] / 2
     assert "name its file" in one_line(lookalike("search", query, "--open"))
     assert "there is no folder gone" in one_line(lookalike("search", query, "--sheet", "gone/found.png"))
     assert not list(lookalike.folder.glob(".found*")), "nothing half-written is left"

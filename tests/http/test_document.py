@@ -157,6 +157,8 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "taken": [
             {"id": "a"}, {"vector": A_VECTOR}, {"image_base64": "aa"}, {"image_url": "https://x.example/a.jpg"},
             {"positive": ["a"]}, {"positive": ["a"], "negative": ["b"]}, {"positive": ["a"], "negative": []},
+            {"positive": ["a", {"id": "b", "weight": 2}, {"vector": A_VECTOR}, {"query_id": "q", "crop": None}]},
+            {"positive": [{"image_base64": "aa", "crop": "0,0,.5,1"}], "negative": [{"id": "c", "weight": None}]},
             {"positive": ["a"], "negative": None}, {"id": "a", "limit": None, "offset": None, "filter": None},
             {"id": "a", "group_by": None, "score_threshold": None}, {"image_base64": "aa", "crop": None},
             {"image_base64": "aa", "crop": "0,0,.5,1"}, {"image_base64": "aa", "crop": "0, 0.25, 1, 1e-0"[:12] + "1"},
@@ -165,6 +167,8 @@ VALUES: dict[str, dict[str, list[Any]]] = {
         "refused": [
             {}, [], None, "id", 3, {"limit": 3}, {"id": "a", "vector": A_VECTOR}, {"id": "a b"}, {"id": ""},
             {"id": "a", "crop": "0,0,1,1"}, {"vector": []}, {"vector": ["a"]}, {"vector": [True]}, {"vector": [1e39]},
+            {"positive": [{}]}, {"positive": [3]}, {"positive": [{"id": "a", "weight": 0}]}, {"positive": [{"id": 3}]},
+            {"positive": [{"id": "a", "vector": A_VECTOR}]}, {"positive": [{"id": "a", "crop": "0,0,1,1"}]},
             {"negative": ["a"]}, {"positive": []}, {"positive": ["a"] * 101}, {"id": "a", "limit": 0},
             {"id": "a", "limit": "3"}, {"id": "a", "limit": 2.5}, {"id": "a", "limit": True},
             {"id": "a", "limit": 101}, {"id": "a", "offset": 10_001}, {"id": "a", "score_threshold": 1.01},

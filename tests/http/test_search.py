@@ -332,3 +332,48 @@ def test_only_the_models_own_number_of_dimensions_is_given(
         assert len(response.json()["data"][0]["embedding"]) == 2048
     else:
         assert response.json()["errors"][0]["field"] == "dimensions"
+
+
+def test_examples_are_items_pictures_vectors_and_handles_with_weights(running: Server) -> None:
+    """The vector is the weighted mean of unit vectors, whatever each of them came from; only items are left out."""
+    handle = running.search("default", jpeg(2)).json()["query_id"]
+    numbers = (1, 2, 3, 5, 6)
+    rows = dict(zip(numbers, vectors(running, *(jpeg(each) for each in numbers)).astype(np.float64), strict=True))
+    picture = {"image_base64": base64.b64encode(jpeg(1)).decode(), "weight": 3}
+    mixed = [picture, {"query_id": handle}, {"vector": (5 * rows[3]).tolist(), "weight": 0.5}]
+    against = [{"id": "i5", "weight": 2}, "i6"]
+    answer = query(running, positive=mixed, negative=against, limit=100, score_threshold=-1)
+    assert {"i5", "i6"}.isdisjoint(each["id"] for each in answer["results"])
+    wanted = (3 * rows[1] + rows[2] + 0.5 * rows[3]) / 4.5 - (2 * rows[5] + rows[6]) / 3
+    wanted /= np.linalg.norm(wanted)
+    scores = {each["id"]: each["score"] for each in answer["results"]}
+    for number in (1, 2, 3):
+        assert scores[f"i{number}"] == pytest.approx(float(rows[number] @ wanted), abs=2e-4)
+    one = query(running, positive=[{**picture, "weight": 7}], score_threshold=-1)
+    assert one["results"][0]["id"] == "i1" and one["best_score"] == pytest.approx(1, abs=2e-4)
+
+
+def test_examples_that_are_none_are_refused_by_their_place(running: Server) -> None:
+    picture = {"image_base64": base64.b64encode(jpeg(1)).decode()}
+    for positive, field, words in (
+        (["i1", {"id": "i1", "vector": [1]}], "positive.1", "give exactly one of id, vector, image_base64, query_id"),
+        ([{"weight": 2}], "positive.0", "give exactly one"),
+        ([{"id": "a b"}], "positive.0", "id: has characters"),
+        (["a b"], "positive.0", "must be 1 to 128"),
+        ([3], "positive.0", "an id or an object"),
+        ([{"id": "i1", "weight": 0}], "positive.0", "weight: must be"),
+        ([{"id": "i1", "weight": True}], "positive.0", "weight: must be"),
+        ([{"id": "i1", "crop": "0,0,1,1"}], "positive.0", "crop"),
+        ([picture] * 9, "body", "at most 8 pictures"),
+        ([{"image_base64": "!"}], "positive.0.image_base64", "base64"),
+    ):
+        response = running.client.post(f"{PATH}/query", json={"positive": positive})
+        assert response.status_code == 422, positive
+        (error,) = response.json()["errors"]
+        assert error["field"] == field and words in error["message"], error
+    short = running.client.post(f"{PATH}/query", json={"positive": ["i1", {"vector": [1, 2]}]})
+    assert short.status_code == 422 and "numbers" in short.json()["detail"]
+    gone = running.client.post(f"{PATH}/query", json={"positive": [{"query_id": "gone"}, picture]})
+    assert gone.status_code == 404
+    text = {"image_base64": base64.b64encode(b"no picture").decode()}
+    assert running.client.post(f"{PATH}/query", json={"positive": ["i1", text]}).status_code == 415

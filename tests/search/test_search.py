@@ -20,7 +20,7 @@ from models.errors import UnsupportedImage
 from service.metrics import Stopwatch
 from service.runtime import DEFAULT, Runtime
 from service.search.answer import Answer
-from service.search.query import ByExamples, ById, ByPicture, ByVector, Query
+from service.search.query import ByExamples, ById, ByPicture, ByVector, Example, Query
 from service.settings import Settings
 from tests.harness.pictures import jpeg
 
@@ -128,7 +128,7 @@ def test_whoever_asks_first_and_leaves_takes_no_answer_with_them(with_runtime: W
     [
         (ByPicture(b"no picture"), UnsupportedImage),
         (ById("none"), ItemNotFound),
-        (ByExamples(["i0"], ["none"]), ItemNotFound),
+        (ByExamples([Example(ById("i0"))], [Example(ById("none"))]), ItemNotFound),
         (ByVector(np.ones(3, np.float32)), InvalidVector),
         (ByVector(np.zeros(2048, np.float32)), InvalidVector),
     ],

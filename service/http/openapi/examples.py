@@ -20,6 +20,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "by picture": {"image_base64": PNG, "limit": 5},
         "by item": {"id": "shirt-1", "filter": {"must": [{"key": "price", "range": {"gte": 10, "lt": 20}}]}},
         "by examples": {"positive": ["shirt-1", "shirt-2"], "negative": ["shirt-3"]},
+        "by several pictures": {"positive": [{"image_base64": PNG, "weight": 2}, {"image_base64": PNG}, "shirt-1"]},
     },
     "query_batch": {"two": {"queries": [{"image_base64": PNG, "limit": 1}, {"id": "shirt-1", "limit": 3}]}},
     "similar_batch": {"two": {"ids": ["shirt-1", "shirt-2"], "limit": 3}},

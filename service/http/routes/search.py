@@ -25,6 +25,9 @@ from service.http.problems import invalid, problem_of
 from service.http.routing import Admitted, Direct, ItemPath, Loaded, Named, addresses, deadline
 from service.http.schemas.problems import ProblemDetails
 from service.http.schemas.queries import (
+    ExampleHandle,
+    ExampleItem,
+    ExampleVector,
     Query,
     QueryBatch,
     QueryByExamples,
@@ -313,5 +316,23 @@ def json_query(asked: SearchFields | Sent) -> domain.Query:
     if isinstance(asked, QueryById):
         return query_of(asked, domain.ById(asked.id))
     if isinstance(asked, QueryByExamples):
-        return query_of(asked, domain.ByExamples(asked.positive, asked.negative or []))
+        return query_of(asked, domain.ByExamples(examples(asked, "positive"), examples(asked, "negative")))
     raise TypeError(type(asked).__name__)
+
+
+def examples(asked: QueryByExamples, name: str) -> list[domain.Example]:
+    """The positive or the negative ones. Raises InvalidRequest."""
+    found = []
+    for place, each in enumerate(getattr(asked, name) or ()):
+        by: domain.ByPicture | domain.ByHandle | domain.ById | domain.ByVector
+        if isinstance(each, ExampleItem):
+            by = domain.ById(each.id)
+        elif isinstance(each, ExampleVector):
+            by = domain.ByVector(np.asarray(each.vector, np.float32))
+        elif isinstance(each, ExampleHandle):
+            by = domain.ByHandle(each.query_id, each.crop)
+        else:
+            data = domain.decode_base64(each.image_base64, f"{name}.{place}.image_base64")
+            by = domain.ByPicture(data, each.crop)
+        found.append(domain.Example(by, each.weight))
+    return found
