@@ -16,7 +16,7 @@ from index.items import Entry
 from index.limits import MAX_RECORD
 from index.open import open_catalogue
 from service.quality.calibrating import described
-from service.quality.calibration import CalibrationRefused, Stranger, calibrate, warnings
+from service.quality.calibration import EASY, CalibrationRefused, Stranger, calibrate, warnings
 from service.quality.catalogue import Asked, ask
 from service.quality.pairs import Genuine, PairsRefused, read_pairs, recommended
 from service.search.calibrated import KIND, NAME, read
@@ -68,6 +68,15 @@ def test_too_few_are_refused_with_what_they_allow(scores: list[float], failed: i
     bad = [{"name": "x", "reason": "broken"}] * failed
     with pytest.raises(CalibrationRefused, match=words):
         calibrate(strangers(*scores), [], items("a", *[0.5] * 30), rate=0.01, count=30, fingerprint="f", failed=bad)
+
+
+def test_negatives_that_are_too_easy_are_told() -> None:
+    far = [number / 100 for number in range(19)]
+    easy = calibrate(strangers(*far), [], items("a", *[0.5] * 30), rate=0.05, count=30, fingerprint="f", failed=[])
+    assert EASY in warnings(easy, 30)
+    own = items("a", *[0.5] * 30, 0.1)
+    met = calibrate(strangers(*far), [], own, rate=0.05, count=31, fingerprint="f", failed=[])
+    assert EASY not in warnings(met, 31)
 
 
 def test_growth_by_half_is_told() -> None:
