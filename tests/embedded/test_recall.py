@@ -412,7 +412,8 @@ def test_a_cautious_search_ends_and_finds_no_less(
     random = np.random.default_rng(seed)
     selection = None if kept is None else index.select(np.flatnonzero(random.random(10_000) < kept) + 1)
     query = hard(1, seed % 1000)[0]
-    plain, _ = index.nearest(query, k, selection, effort=effort)
+    half = replace(effort, depth=max(1, effort.depth // 2))  # of the candidates, which are compared first
+    plain, _ = index.nearest(query, k, selection, effort=half)
     for caution in (2, 8):
         scores, keys = index.nearest(query, k, selection, effort=replace(effort, caution=caution))
         assert len(np.unique(keys)) == len(keys) >= len(plain)

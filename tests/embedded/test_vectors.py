@@ -6,6 +6,7 @@ import itertools
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from index.embedded.ann.files.mapped_rows import MappedRows
 from index.embedded.ann.files.vector_file import VectorFile
 from index.embedded.live.upkeep.warm import spare_memory
 from index.errors import CacheUnusable
@@ -339,6 +341,28 @@ def test_rows_are_read_ahead_where_they_fit_and_until_told_to_stop(tmp_path: Pat
         (tmp_path / "v" / "rows").rename(tmp_path / "elsewhere")
         assert file.warm(room=size, stopped=lambda: False) == 0
         (tmp_path / "elsewhere").rename(tmp_path / "v" / "rows")
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system takes no advice about files")
+def test_rows_that_are_not_in_memory_are_asked_for_together(tmp_path: Path) -> None:
+    """Scores are the same wherever rows came from; once asked for they come, and then nothing is asked for any more."""
+    vectors, random = unit(2_000, dim=2048), np.random.default_rng(1)
+    with VectorFile.create(tmp_path / "v", dim=2048, fingerprint=PRINT) as file:
+        file.append(np.arange(1, 2_001), vectors)
+    with (tmp_path / "v" / "rows").open("rb") as dropped:
+        os.posix_fadvise(dropped.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # tmpfs keeps them: then none is absent
+    with VectorFile.open(tmp_path / "v", dim=2048, fingerprint=PRINT) as file:
+        for query in vectors[:20]:
+            rows = random.permutation(2_000)[:200]
+            np.testing.assert_allclose(file.score(query, rows), vectors[rows] @ query, atol=1e-4)
+        mapped = MappedRows(tmp_path / "v", 2048)
+        end = time.monotonic() + 60
+        rows = np.arange(0, 2_000, 250)  # each of them is looked at
+        while mapped.ask(rows) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert not mapped.ask(rows)
+        mapped.close()
+        assert not mapped.ask(rows)
 
 
 def test_spare_memory_is_told_by_the_system() -> None:

@@ -36,7 +36,8 @@ class Effort:
     centroid is at most so many times as far (squared) as the nearest one are scanned too, `most` lists at the utmost.
     spread: times as many lists, because only some of their rows may be found. caution: where one of the nearest found
     comes from behind this part (1 ⁄ caution) of the candidates, or from the further half of the lists, the search goes
-    on with four times as many, until it does not; 0: it never does.
+    on with four times as many, until it does not; the second half of the candidates is compared where one comes from
+    behind this part of the first; 0: all are compared, and it never goes on.
     """
 
     lists: int

@@ -94,9 +94,8 @@ class Search:
                 rows = rows[rows != own][: max(effort.depth, len(rows) - 1)]
             if best is not None:  # among more candidates, estimates may push out what was found before
                 rows = np.concatenate([rows, best[~np.isin(best, rows)]])
-            scratch.looked, scratch.fetched = scratch.looked + number, scratch.fetched + len(rows)
-            scores = self._file.score(query, rows)
-            order = (-scores).argsort(kind="stable")[:k]
+            scores, order = self._scored(query, rows, k, effort.caution if best is None else 0)
+            scratch.looked, scratch.fetched = scratch.looked + number, scratch.fetched + len(scores)
             further = self._further(scratch, effort, rows, order, number)
             if further is None:
                 return scores[order], self._file.keys[rows[order]]
@@ -104,6 +103,22 @@ class Search:
                 scratch.fetched += available // _IN_ORDER
                 return self._compared(query, k, self._alive.bits if bits is None else bits, available, own)
             effort, best = further, rows[order]
+
+    def _scored(self, query: Floats, rows: Rows, k: int, caution: int) -> tuple[Floats, Rows]:
+        """Cosines of candidates, nearest by estimate first, and the places of the best k.
+
+        Those behind the first half are compared only where one of the best lies behind a `caution`th of it.
+        """
+        half = len(rows) // 2
+        if not caution or k * caution > half:
+            scores = self._file.score(query, rows)
+            return scores, (-scores).argsort(kind="stable")[:k]
+        scores = self._file.score(query, rows[:half])
+        order = (-scores).argsort(kind="stable")[:k]
+        if int(order.max()) * caution < half:
+            return scores, order
+        scores = np.concatenate([scores, self._file.score(query, rows[half:])])
+        return scores, (-scores).argsort(kind="stable")[:k]
 
     def _further(self, scratch: Scratch, effort: Effort, rows: Rows, order: Rows, number: int) -> Effort | None:
         """What to go on with, where the nearest found lie so far out that others may lie beyond; None where not.
@@ -142,8 +157,7 @@ class Search:
         keys = np.full((len(queries), k), -1, np.int64)
         for place, query in enumerate(queries):
             candidates = rows[place][rows[place] >= 0]
-            own = self._file.score(query, candidates)
-            order = (-own).argsort(kind="stable")[:k]
+            own, order = self._scored(query, candidates, k, effort.caution)
             looked = int((lists[place] >= 0).sum())
             scratch.room(looked, 0)
             scratch.lists[:looked] = lists[place][:looked]

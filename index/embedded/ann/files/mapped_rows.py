@@ -17,6 +17,7 @@ from index.embedded.ann.files.plain import map_array, open_plain, write_at
 from index.embedded.ann.files.vector_format import PAGE, checksum, pack_header
 
 _MIN_CAPACITY = 1024
+_LOOKED = 8  # rows that are looked at for being in memory
 
 
 class MappedRows:
@@ -72,6 +73,28 @@ class MappedRows:
         while left and (done := os.preadv(self._files["rows"], [left], offset)):
             left, offset = left[done:], offset + done
         return vectors
+
+    def ask(self, rows: Rows) -> bool:
+        """Has the system read these rows together, not each when it is come to; whether some were not in memory yet.
+
+        At least one row; of them some are looked at. False where the file system does not tell.
+        """
+        file, looked = self._files.get("rows"), max(1, len(rows) // _LOOKED)
+        if file is None or not hasattr(os, "posix_fadvise") or not hasattr(os, "RWF_NOWAIT"):
+            return False
+        absent, byte = False, bytearray(1)
+        for row in rows[::looked].tolist():
+            try:
+                os.preadv(file, [byte], PAGE + row * self._stride, os.RWF_NOWAIT)
+            except BlockingIOError:
+                absent = True
+                break
+            except OSError:
+                break
+        if absent:
+            for row in rows.tolist():
+                os.posix_fadvise(file, PAGE + row * self._stride, self._stride, os.POSIX_FADV_WILLNEED)
+        return absent
 
     def forget(self, count: int) -> None:
         """Keys from row `count` on become holes again: a key of zero is what ends the file after the next crash."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +29,13 @@ from index.errors import CacheUnusable
 _BLOCK = 1024  # rows verified at once
 _PIECE = 2**20
 _AT_ONCE = 256  # rows scored from one thread's buffer
+_AHEAD = 32  # calls after one that had to wait for the disk
+
+
+def _faults() -> int:
+    """How often this thread had to wait for the disk, 0 where the system does not tell."""
+    which = getattr(resource, "RUSAGE_THREAD", None)
+    return 0 if which is None else resource.getrusage(which).ru_majflt
 
 
 class _Buffer(threading.local):
@@ -38,6 +46,8 @@ class _Buffer(threading.local):
 
     def __init__(self, dim: int) -> None:
         self.rows: Half = np.empty((_AT_ONCE, dim), dtype="<f2")
+        self.faults = _faults()  # of this thread, when it last looked
+        self.ahead = 0  # more calls that look whether rows have to be read from disk, to have them read together
 
 
 class VectorFile:
@@ -183,7 +193,12 @@ class VectorFile:
             return np.concatenate([self.score(query, part) for part in parts])
         if not len(rows):
             return np.empty(0, dtype=np.float32)
-        vectors = np.take(self._files.rows, rows, axis=0, out=self._buffer.rows[: len(rows)], mode="clip")
+        buffer = self._buffer
+        if buffer.ahead:
+            buffer.ahead = _AHEAD if self._files.ask(rows) else buffer.ahead - 1
+        vectors = np.take(self._files.rows, rows, axis=0, out=buffer.rows[: len(rows)], mode="clip")
+        if (faults := _faults()) > buffer.faults:
+            buffer.faults, buffer.ahead = faults, _AHEAD
         if not self._files.right[rows].all():
             self._check(rows, vectors)
         return cosines(query, vectors)
