@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -200,11 +201,16 @@ def _show(found: Evaluation) -> None:
             f"false accepts by label  mean {spread['mean']:.2%}, spread {spread['spread']:.2%}, "
             f"most {escape(spread['worst']['label'])} {percent(spread['worst'])}{opis}"
         )
-    if found.latency is not None:
-        stages = "  ".join(f"{name} {each['p50']:g}/{each['p95']:g}" for name, each in found.latency.items())
-        console.print(f"a search    {stages}  [dim]ms, p50/p95 of {found.searches}[/]")
-    if found.recall is not None:
-        console.print(f"index       found {found.recall:.1%} of the exact ten nearest")
+    answered = found.answered
+    if answered.recall_at[1] is not None:
+        shares = "  ".join(
+            f"R@{k} {percent(asdict(each))}" for k, each in answered.recall_at.items() if each is not None
+        )
+        came = "" if answered.index_recall is None else f", {answered.index_recall:.1%} of the exact ten nearest"
+        console.print(f"answered    {shares}  [dim]by the service to {answered.queries:,} of the queries{came}[/]")
+    if answered.latency is not None:
+        stages = "  ".join(f"{name} {each['p50']:g}/{each['p95']:g}" for name, each in answered.latency.items())
+        console.print(f"a search    {stages}  [dim]ms, p50/p95[/]")
     if figures["labels"]:
         shown = table("worst labels", "queries", "R@1", "mAP", "taken for", right=("queries", "R@1", "mAP"))
         for each in figures["labels"][:_LABELS]:

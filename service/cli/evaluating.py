@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -21,21 +22,22 @@ from service.cli.comparing import Base, Said, compared, exported
 from service.cli.sheets import thumbnailing, thumbnails
 from service.evaluation import figures
 from service.evaluation.catalogue import opened
-from service.evaluation.embedding import Embedded, embed, own_pipeline
+from service.evaluation.embedding import embed, own_pipeline
 from service.evaluation.evaluation import Evaluation
-from service.evaluation.figures import Seen
+from service.evaluation.figures import Answered, Seen
+from service.evaluation.ranking import TOP, Listed
 from service.evaluation.table import Complaint, Queries, Query
 from service.evaluation.truth import EvaluationRefused, findable, see
 from service.evaluation.variants import Variant
 from service.imports.sources.source import Unreadable
+from service.search.limits import MAX_RESULTS
 
 if TYPE_CHECKING:
     from service.cli.client import Service
     from service.embedding.pipeline import Pipeline
     from service.settings import Settings
 
-SAMPLED = 50  # searches whose time is taken, and whose answers are compared with exact ones
-ROUNDING = 2e-4  # of a score, as the contract has it
+SAMPLED = 200  # queries that the service is asked itself, one after another
 NEAREST_SHOWN = 6  # on the sheet of the worst queries
 
 
@@ -89,7 +91,7 @@ async def evaluated(service: Service, settings: Settings, wish: Wish, say: Said)
             threshold = float(info["score_threshold"])
             found = await asyncio.to_thread(figures.figures, seen, listed, threshold)
             left = [asked[queries.kept[number]] for number in kept]
-            samples, recall = await _sampled(service, path, settings, left, queries, seen, kept)
+            answered = await _answered(service, path, settings, left, seen, listed)
             base = Base(wish.collection, network.artefact, vectors, files, asked, queries, by, threshold)
             others = await compared(service, settings, pipeline, base, wish.variants, folder, say)
         worst = figures.worst(seen, threshold, wish.shown)
@@ -105,9 +107,7 @@ async def evaluated(service: Service, settings: Settings, wish: Wish, say: Said)
         seen=seen,
         listed=listed,
         figures=found,
-        latency=figures.latency(samples),
-        searches=len(samples),
-        recall=recall,
+        answered=answered,
         worst=worst,
         complaints=[*wish.queries.complaints, *told, *others.complaints],
         rows=others.rows,
@@ -130,35 +130,36 @@ async def _pipeline(service: Service, settings: Settings) -> AsyncIterator[Pipel
         yield own
 
 
-async def _sampled(
-    service: Service,
-    path: str,
-    settings: Settings,
-    left: Sequence[Query],
-    queries: Embedded,
-    seen: Seen,
-    kept: Sequence[int],
-) -> tuple[list[dict[str, float]], float | None]:
-    """What some searches took, one after another as a client sends them, and the share of the nearest that came."""
-    took: list[dict[str, float]] = []
-    found = most = 0
+async def _answered(
+    service: Service, path: str, settings: Settings, left: Sequence[Query], seen: Seen, listed: Listed
+) -> Answered:
+    """What the service itself answers to some of the queries, one after another as a client sends them."""
+    copies: dict[str, list[str]] = {}
+    for id, file in zip(listed.ids, listed.files, strict=True):
+        copies.setdefault(file, []).append(id)
+    labels = dict(zip(listed.ids, listed.labels, strict=True))
+    answers: list[figures.OneAnswer] = []
     for place in sorted({round(each) for each in np.linspace(0, len(left) - 1, min(SAMPLED, len(left)))}):
         try:
             data = await asyncio.to_thread(left[place].read, settings.max_upload_bytes)
         except Unreadable:  # it was there a moment ago
             continue
-        answer = await service.api.call("POST", f"{path}/search", files={"image": ("image", data)})
-        took.append(answer["took_ms"])
-        judged = seen.ranked.judged[place]
-        if judged.same or not judged.nearest:
-            continue
-        vector = queries.vectors[kept[place]].tolist()
-        body = {"vector": vector, "score_threshold": -1, "limit": len(judged.nearest)}
-        answer = await service.api.call("POST", f"{path}/query", json=body)
-        least = judged.scores[-1] - ROUNDING
-        found += sum(each["score"] >= least for each in answer["results"])
-        most += len(judged.nearest)
-    return took, found / most if most else None
+        judged, wanted = seen.ranked.judged[place], seen.wanted[place]
+        own = set(copies.get(hashlib.sha256(data).hexdigest(), ()))
+        fields = {"score_threshold": "-1", "limit": str(min(MAX_RESULTS, TOP + len(own)))}
+        answer = await service.api.call("POST", f"{path}/search", files={"image": ("image", data)}, data=fields)
+        results = [each for each in answer["results"] if each["id"] not in own][:TOP]
+        answers.append(
+            figures.OneAnswer(
+                judged,
+                genuine=bool(wanted),
+                right=[each["id"] == wanted or wanted in labels.get(each["id"], ()) for each in results],
+                scores=[each["score"] for each in results],
+                by_cosine=not any(each.get("rank_score") is not None for each in results),
+                took=answer["took_ms"],
+            )
+        )
+    return figures.answered(answers)
 
 
 async def _drawn(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from service.evaluation.figures import Seen
+from service.evaluation.figures import Answered, Seen
 from service.evaluation.ranking import Listed
 from service.evaluation.table import By, Complaint
 
@@ -24,9 +24,8 @@ class Row:
 class Evaluation:
     """collection, model: names. key: of the labels; by: what decides what is right. source: of the threshold.
 
-    latency: milliseconds of `searches` searches, one after another, by stage; recall: of the exact ten nearest, the
-    share that the collection's index found. rows: the comparison, if one was asked for; compared: items and queries
-    that all its rows have.
+    answered: what the service itself said to some of the queries. rows: the comparison, if one was asked for; compared:
+    items and queries that all its rows have.
     """
 
     collection: str
@@ -37,9 +36,7 @@ class Evaluation:
     seen: Seen
     listed: Listed
     figures: Mapping[str, Any]
-    latency: Mapping[str, Any] | None
-    searches: int
-    recall: float | None
+    answered: Answered
     worst: Sequence[int]
     complaints: Sequence[Complaint] = ()
     rows: Sequence[Row] = ()
@@ -56,9 +53,7 @@ class Evaluation:
             "relevant": "id" if self.by == "id" else self.key,
             "threshold_source": self.source,
             **self.figures,
-            "latency_ms": self.latency,
-            "searches": self.searches,
-            "index_recall_at_10": self.recall,
+            "answered": self.answered.as_json(),
             "comparison": [
                 {
                     "name": row.name,

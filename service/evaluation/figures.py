@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from service.evaluation.ranking import BINS, TOP, Judged, Listed, Pairs, Ranked
 from service.quality import conformal
-from service.quality.shares import share
+from service.quality.shares import Share, share
 
 AT = (1, 5, 10)
 DRAWS = 1_000  # of the bootstrap
 # Of pairs that do not belong together: where the range of thresholds that OPIS looks at begins and ends.
 RANGE = (1e-1, 1e-3)
+ROUNDING = 2e-4  # of a score, as the contract has it
 LEAST_OF_LABEL = 5  # queries from which on a label can be called the worst
 
 
@@ -188,6 +189,64 @@ def worst(seen: Seen, threshold: float, count: int) -> list[int]:
     some = max(count // 2, count - len(missed))
     chosen = accepted[:some]
     return missed[: count - len(chosen)] + chosen
+
+
+@dataclass(frozen=True, slots=True)
+class OneAnswer:
+    """What the service answered to one query, its own copies left out. right, scores: of the first TOP results.
+
+    by_cosine: whether results are in the order of their scores, and not of a learnt similarity; took: `took_ms`.
+    """
+
+    judged: Judged
+    genuine: bool
+    right: Sequence[bool]
+    scores: Sequence[float]
+    by_cosine: bool
+    took: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Figures of what the service itself answered. queries: so many were asked; recall_at: by k, None without any.
+
+    index_recall: of the exact ten nearest, the share that came; None where another order than the cosine's was asked.
+    latency: milliseconds by stage, p50 and p95.
+    """
+
+    queries: int
+    recall_at: Mapping[int, Share | None]
+    precision_at_10: float | None
+    index_recall: float | None
+    latency: Mapping[str, Mapping[str, float]] | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For a program."""
+        return {
+            "queries": self.queries,
+            **{f"recall_at_{k}": None if each is None else asdict(each) for k, each in self.recall_at.items()},
+            "precision_at_10": self.precision_at_10,
+            "index_recall_at_10": self.index_recall,
+            "latency_ms": self.latency,
+        }
+
+
+def answered(answers: Sequence[OneAnswer]) -> Answered:
+    """Figures of some answers."""
+    own = [each for each in answers if each.genuine]
+    pairs = [each for each in answers if each.by_cosine and each.judged.scores]
+    came = sum(
+        min(len(each.judged.scores), sum(score >= each.judged.scores[-1] - ROUNDING for score in each.scores))
+        for each in pairs
+    )
+    most = sum(len(each.judged.scores) for each in pairs)
+    return Answered(
+        len(answers),
+        {k: share(sum(any(each.right[:k]) for each in own), len(own)) if own else None for k in AT},
+        float(np.mean([sum(each.right) / max(1, len(each.right)) for each in own])) if own else None,
+        came / most if most and len(pairs) == len(answers) else None,
+        latency([each.took for each in answers]),
+    )
 
 
 def latency(samples: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from typing import Any
 
@@ -90,8 +91,9 @@ queries answered with “no similar images”, those that have no match; <b>reca
 answered so; <b>kept</b>: of the others, the ones answered with a match. <b>Parted</b>: the chance that a query with a
 match scores more than one without. <b>False accepts by label</b>: of each label, the share of foreign queries that
 score as a match with one of its items; the spread is their standard deviation. <b>OPIS</b>: how differently one
-threshold works for the labels, 0 for all alike (Zhang et al., ICLR 2024). Scores and rankings are exact cosines;
-<b>index recall</b> says how many of the exact ten nearest the collection's own index found.</p>
+threshold works for the labels, 0 for all alike (Zhang et al., ICLR 2024). Scores and rankings are exact cosines.
+<b>As answered</b> is what the service itself says to some of the queries, by whatever index and learnt similarity it
+has; <b>index recall</b>: how many of the exact ten nearest came.</p>
 """.strip()
 
 
@@ -132,11 +134,14 @@ def _cards(found: Evaluation) -> str:
         )
     if figures["opis"] is not None:
         cards.append(("OPIS", f"{figures['opis']:.4f}", "0: one threshold suits all labels"))
-    if found.recall is not None:
-        cards.append(("index recall", f"{found.recall * 100:.1f} %", f"of the exact ten, {found.searches} searches"))
-    if found.latency is not None:
-        total = found.latency["total"]
-        stages = ", ".join(f"{name} {each['p50']:g}" for name, each in found.latency.items() if name != "total")
+    answered = found.answered
+    if (first := answered.recall_at[1]) is not None:
+        cards.append(("R@1 as answered", percent(asdict(first)), f"{answered.queries} queries asked of the service"))
+    if answered.index_recall is not None:
+        cards.append(("index recall", f"{answered.index_recall * 100:.1f} %", "of the exact ten nearest"))
+    if answered.latency is not None:
+        total = answered.latency["total"]
+        stages = ", ".join(f"{name} {each['p50']:.1f}" for name, each in answered.latency.items() if name != "total")
         cards.append(("a search", f"{total['p50']:.0f} ms", f"p95 {total['p95']:.0f}; {stages}"))
     shown = [f"<div><small>{escape(a)}</small><b>{escape(b)}</b><small>{escape(c)}</small></div>" for a, b, c in cards]
     return f'<div class="cards">{"".join(shown)}</div>'

@@ -69,8 +69,12 @@ def checked(found: dict[str, Any]) -> None:
         "1 query",
     }
     assert "byte for byte" in told["1 query"] and "one colour" in told["q/white.png"]
-    assert set(found["latency_ms"]) == {"decode", "embed", "search", "total"}
-    assert found["index_recall_at_10"] == 1 and found["searches"] == COUNT + 2
+    answered = found["answered"]
+    assert set(answered["latency_ms"]) == {"decode", "embed", "search", "total"}
+    assert answered["index_recall_at_10"] == 1 and answered["queries"] == COUNT + 2
+    for k in (1, 5, 10):
+        assert answered[f"recall_at_{k}"] == found[f"recall_at_{k}"], "an exact index answers exactly"
+    assert answered["precision_at_10"] == pytest.approx(found["precision_at_10"]["value"])
 
 
 class Sources(HTMLParser):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.evaluation.figures import Seen, figures, no_match, opis
+from service.evaluation.figures import OneAnswer, Seen, answered, figures, no_match, opis
 from service.evaluation.ranking import BINS, Judged, Listed, Pairs, Ranked, rank
 from tests.harness.soak import examples
 
@@ -108,6 +108,22 @@ def test_no_match_is_judged_as_a_class() -> None:
     alone = no_match([], [judged(0.2)], 0.5)
     assert alone["kept"] is None and alone["precision"]["value"] == 1
     assert alone["kept_at_rate"] is None
+
+
+def test_what_is_answered_is_judged_as_it_came() -> None:
+    near = Judged(2, 1, 1.0, (True, False), (0, 1), (0.9, 0.8), 0)
+    took = {"search": 1.0, "total": 4.0}
+    exact = OneAnswer(near, True, [True, False], [0.9, 0.8], True, took)
+    lossy = OneAnswer(near, True, [False, True], [0.8, 0.7], True, {**took, "total": 2.0})
+    stranger = OneAnswer(near, False, [False, False], [0.9, 0.8], True, took)
+    found = answered([exact, lossy, stranger])
+    assert found.recall_at[1] is not None and (found.recall_at[1].hits, found.recall_at[1].count) == (1, 2)
+    assert found.recall_at[5] is not None and found.recall_at[5].value == 1
+    assert found.index_recall == pytest.approx(5 / 6) and found.precision_at_10 == 0.5
+    assert found.latency is not None and found.latency["total"]["p50"] == 4
+    learnt = answered([exact, OneAnswer(near, True, [True], [0.1], False, took)])
+    assert learnt.index_recall is None, "another order is no loss"
+    assert answered([]).recall_at[1] is None and answered([]).latency is None
 
 
 def test_opis_is_zero_where_every_label_needs_the_same_threshold() -> None:
