@@ -437,64 +437,6 @@ def test_caution_finds_the_few_that_lie_far_from_everything(tmp_path: Path) -> N
 
 
 @settings(deadline=None, max_examples=examples(30))
-@given(
-    st.integers(1, 40),
-    st.integers(0, 9_999),
-    st.sampled_from([1.0, 0.4]),
-    st.builds(Effort, st.integers(1, 30), st.integers(1, 300), st.just(1.5), st.integers(1, 128), caution=st.just(2)),
-)
-def test_a_row_that_leaves_itself_out_takes_no_place(
-    hard_file: VectorFile, k: int, row: int, kept: float, effort: Effort
-) -> None:
-    """A stored vector asks as one that was never stored: it is not found, and as many others are."""
-    index = built_once(hard_file)
-    query = hard_file.read([row])[0].astype(np.float32)
-    allowed = np.flatnonzero(np.random.default_rng(row).random(10_000) < kept) + 1
-    selection = None if kept == 1 else index.select(allowed)
-    for hardness in (effort, Effort(10_000, 10_000)):
-        scores, keys = index.nearest(query, k, selection, effort=hardness, own=row)
-        assert row + 1 not in keys and len(np.unique(keys)) == len(keys)
-        assert len(keys) == k or hardness is effort
-    rows = hard_file.read(allowed - 1).astype(np.float32)
-    expected = np.sort((rows @ query)[allowed != row + 1])[::-1][:k]
-    np.testing.assert_allclose(scores, expected, atol=2e-4)
-
-
-def test_with_little_time_there_are_fewer_queries_and_nothing_else_changes(tmp_path: Path) -> None:
-    """Whatever block time runs out at, the last one too: each query that is left has its own true neighbours."""
-    with VectorFile.create(tmp_path / "v", dim=64, fingerprint="f") as file:
-        file.append(np.arange(1, 4_501), easy(4_500, 1))  # blocks of 4,096: the second is the last
-        index = CompressedIndex.build(file)
-        whole = Sample.draw(index, file, np.empty((0, 64), np.float32), lambda: None)
-        few = Sample.draw(index, file, np.empty((0, 64), np.float32), lambda: None, seconds=0.0)
-    assert len(whole.queries) == 512 and len(few.queries) == 256
-    assert few.truth.shape == (256, 10) and all(one.truth.shape == (256, 10) for one in few.sifted)
-    np.testing.assert_array_equal(few.own, whole.own[:256])
-    np.testing.assert_allclose(few.truth, whole.truth[:256], atol=1e-5)
-
-
-def test_rows_ask_by_their_share_and_those_that_choose_do_not_tell(tmp_path: Path) -> None:
-    """A tenth that came after training is a tenth of the queries; the two halves share none."""
-    with VectorFile.create(tmp_path / "v", dim=64, fingerprint="f") as file:
-        file.append(np.arange(1, 9_001), easy(9_000, 1))
-        index = CompressedIndex.build(file)
-        file.append(np.arange(9_001, 10_001), easy(1_000, 2))
-        index.add(np.arange(9_001, 10_001))
-        drawn = Sample.draw(index, file, easy(20, 3), lambda: None)
-        assert len(drawn.queries) == 512 and (drawn.own < 0).sum() == 20
-        assert abs(int((drawn.own >= 9_000).sum()) - 49) <= 1
-        halves = [drawn.half(0), drawn.half(1)]
-        assert [len(half.queries) for half in halves] == [256, 256]
-        own = [set(half.own[half.own >= 0].tolist()) for half in halves]
-        assert not own[0] & own[1] and len(own[0] | own[1]) == 492
-        for half in halves:
-            every = ((rows, vectors.astype(np.float32)) for rows, vectors in file.blocks(index.alive_rows()))
-            expected = true_scores(half.queries, every, half.own)
-            np.testing.assert_allclose(half.truth, expected, atol=1e-5)
-            assert all(len(sifted.truth) == 256 for sifted in half.sifted)
-
-
-@settings(deadline=None, max_examples=examples(30))
 @given(st.integers(1, 40), st.integers(0, 2**32 - 1), st.sampled_from([1.0, 0.5, 0.05]))
 def test_comparing_every_vector_is_numpys_answer(hard_file: VectorFile, k: int, seed: int, kept: float) -> None:
     """In order or row by row, whatever was removed and whatever a filter keeps."""

@@ -24,7 +24,7 @@ from index.embedded.live.upkeep.asked import Asked
 from index.embedded.live.upkeep.measured import Measured
 
 _CHECK_FROM, _CHECK_SHARE = 512, 0.05  # merged rows after which it is looked whether searches still find enough
-_MEASURE_SHARE = 0.25  # merged rows after which recall is measured in any case
+_MEASURE_SHARE = 0.1  # merged rows after which recall is measured in any case
 _DRIFTED = 0.98  # agreement below which it is measured at once
 _SAMPLE = 64
 _REST = 0.1  # seconds at most that a piece of measuring gives way to searches
