@@ -6,6 +6,7 @@ keeps it alive through its arrays.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -79,22 +80,19 @@ class MappedRows:
 
         At least one row; of them some are looked at. False where the file system does not tell.
         """
-        file, looked = self._files.get("rows"), max(1, len(rows) // _LOOKED)
-        if file is None or not hasattr(os, "posix_fadvise") or not hasattr(os, "RWF_NOWAIT"):
+        if not hasattr(os, "posix_fadvise") or not hasattr(os, "RWF_NOWAIT"):
             return False
-        absent, byte = False, bytearray(1)
-        for row in rows[::looked].tolist():
+        byte = bytearray(1)
+        with contextlib.suppress(OSError, KeyError):  # closed meanwhile, or a file system that does not tell
+            file = self._files["rows"]
             try:
-                os.preadv(file, [byte], PAGE + row * self._stride, os.RWF_NOWAIT)
+                for row in rows[:: max(1, len(rows) // _LOOKED)].tolist():
+                    os.preadv(file, [byte], PAGE + row * self._stride, os.RWF_NOWAIT)
             except BlockingIOError:
-                absent = True
-                break
-            except OSError:
-                break
-        if absent:
-            for row in rows.tolist():
-                os.posix_fadvise(file, PAGE + row * self._stride, self._stride, os.POSIX_FADV_WILLNEED)
-        return absent
+                for row in rows.tolist():
+                    os.posix_fadvise(file, PAGE + row * self._stride, self._stride, os.POSIX_FADV_WILLNEED)
+                return True
+        return False
 
     def forget(self, count: int) -> None:
         """Keys from row `count` on become holes again: a key of zero is what ends the file after the next crash."""
