@@ -355,9 +355,6 @@ def test_rows_that_are_not_in_memory_are_asked_for_together(tmp_path: Path) -> N
         for query in vectors[:20]:
             rows = random.permutation(2_000)[:200]
             np.testing.assert_allclose(file.score(query, rows), vectors[rows] @ query, atol=1e-4)
-        dropped = os.open(tmp_path / "v" / "rows", os.O_RDONLY)
-        os.posix_fadvise(dropped, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(dropped)
         np.testing.assert_allclose(file.scan(vectors[3], 0, 2_000), vectors @ vectors[3], atol=1e-4)
         mapped = MappedRows(tmp_path / "v", 2048)
         end = time.monotonic() + 60
