@@ -22,6 +22,7 @@ from index.embedded.ann.tuning import Tried, Tuning
 # Only their ratios matter, and only between efforts.
 ANY = 100_000.0
 _CODE, _AXIS, _CENTROID, _FETCHED, _IN_ORDER = 33.0, 0.04, 0.05, 420.0, 140.0
+_MOST_THREADS = 4  # more of them wait for Python's lock
 _AT_ONCE = 32  # queries between two looks at whether going on can change anything
 
 
@@ -44,7 +45,7 @@ class Attempts:
         self._drawn = drawn
         self._breathe = breathe
         self._guard = guard
-        self._threads = threads
+        self._threads = min(threads, _MOST_THREADS)
         self._known: dict[Tuning, Tried] = {}
 
     def __call__(self, tuning: Tuning, enough: float) -> Tried:
