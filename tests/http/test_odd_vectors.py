@@ -24,7 +24,7 @@ assert Policy().compress_from < COUNT
 
 def settled(server: Server, name: str) -> dict[str, Any]:
     """The collection once nothing goes on behind it."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         told: dict[str, Any] = server.client.get(f"/v1/collections/{name}").json()
         if not told["indexing"]:
