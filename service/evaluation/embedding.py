@@ -59,7 +59,8 @@ async def embed(
     pipeline: Pipeline, network: LoadedModel, pictures: Sequence[Query], max_bytes: int, told: Told
 ) -> Embedded:
     """max_bytes: of one picture. What fails is told by its name, in the order of the pictures."""
-    vectors: dict[int, npt.NDArray[np.float32]] = {}
+    # Made at its full size: two copies of a large catalogue's vectors would be what runs out of memory.
+    rows = np.zeros((len(pictures), network.artefact.dim), np.float32)
     files: dict[int, str] = {}
     wrong: dict[int, Complaint] = {}
     numbers: Iterator[int] = iter(range(len(pictures)))
@@ -75,16 +76,16 @@ async def embed(
                 made = await pipeline.embed(data, network=network, bulk=True, sha256=sha256)
                 if made.plain:
                     raise Unreadable(PLAIN)
-                vectors[number], files[number] = made.vector, sha256
+                rows[number], files[number] = made.vector, sha256
             except (Unreadable, ImageError, EmbeddingInvalid) as error:
                 wrong[number] = Complaint(picture.name, str(error))
-            told(len(vectors) + len(wrong))
+            told(len(files) + len(wrong))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(pipeline.concurrency):
             group.create_task(lane())
-    kept = sorted(vectors)
-    dim = network.artefact.dim
-    rows = np.stack([vectors[number] for number in kept]) if kept else np.zeros((0, dim), np.float32)
+    kept = sorted(files)
+    if len(kept) < len(pictures):
+        rows = rows[kept]
     complaints = [wrong[number] for number in sorted(wrong)]
     return Embedded(rows, kept, [files[number] for number in kept], complaints, time.monotonic() - began)

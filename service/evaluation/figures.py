@@ -104,7 +104,7 @@ def no_match(genuine: Sequence[Judged], strangers: Sequence[Judged], threshold: 
 
 
 def by_label(seen: Seen, threshold: float) -> dict[str, Any] | None:
-    """How evenly false accepts fall on the classes of the catalogue; None without classes.
+    """How evenly false accepts fall on the classes of the catalogue; None without any, or with very many.
 
     Of each class the share of queries, strangers among them, that belong elsewhere and score at least the threshold
     with one of its items. spread: the standard deviation over the classes.
@@ -112,7 +112,11 @@ def by_label(seen: Seen, threshold: float) -> dict[str, Any] | None:
     ranked = seen.ranked
     if not ranked.classes or not ranked.judged:
         return None
-    own = np.array(seen.labels)[:, None] == np.array(ranked.classes)[None]
+    places = {label: place for place, label in enumerate(ranked.classes)}
+    own = np.zeros(ranked.class_best.shape, bool)
+    for number, label in enumerate(seen.labels):
+        if label in places:
+            own[number, places[label]] = True
     accepted = ((ranked.class_best >= threshold) & ~own).sum(axis=0)
     others = (~own).sum(axis=0)
     rates = accepted / np.maximum(1, others)

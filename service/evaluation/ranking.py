@@ -19,6 +19,9 @@ Places = npt.NDArray[np.int64]
 
 TOP = 10  # nearest items that are kept of each query
 BINS = 400  # of scores from −1 to 1
+AT_ONCE = 4_096  # queries in one pair of walks: with a block of 2,048 items some 200 MB
+# With more labels than that each has too few queries for its false accepts to say anything.
+MAX_CLASSES = 2_000
 _GONE = np.float32(-3)  # the score of an item that is left out for a query
 
 
@@ -67,7 +70,10 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """All queries in their order. class_best: float32 (queries, classes), the best score of any item of each class."""
+    """All queries in their order. class_best: float32 (queries, classes), the best score of any item of each class.
+
+    classes: the items' labels, the first of each; none where there are more than MAX_CLASSES.
+    """
 
     judged: list[Judged]
     pairs: Pairs
@@ -95,6 +101,29 @@ def rank(
     right = _right(wanted, listed, by_id=by_id)
     same = _by_value(listed.files)
     away = [same.get(file, _NONE) if file else _NONE for file in files]
+    parts = [
+        _some(queries[start:stop], wanted[start:stop], away[start:stop], right, listed, blocks, by_id=by_id)
+        for start in range(0, max(1, len(queries)), AT_ONCE)
+        for stop in (start + AT_ONCE,)
+    ]
+    return Ranked(
+        [judged for part in parts for judged in part.judged],
+        _together([part.pairs for part in parts]),
+        parts[0].classes,
+        np.concatenate([part.class_best for part in parts]),
+    )
+
+
+def _some(
+    queries: Vectors,
+    wanted: Sequence[str],
+    away: Sequence[Places],
+    right: dict[str, Places],
+    listed: Listed,
+    blocks: Callable[[], Iterable[Vectors]],
+    *,
+    by_id: bool,
+) -> Ranked:
     first = _First(queries, wanted, right, away, listed, by_id=by_id)
     start = 0
     for vectors in blocks():
@@ -122,6 +151,17 @@ def rank(
 
 
 _NONE: Places = np.zeros(0, np.int64)
+
+
+def _together(parts: Sequence[Pairs]) -> Pairs:
+    labels = sorted({label for part in parts for label in part.labels})
+    places = {label: place for place, label in enumerate(labels)}
+    right, wrong = np.zeros((len(labels), BINS), np.int64), np.zeros((len(labels), BINS), np.int64)
+    for part in parts:
+        where = [places[label] for label in part.labels]
+        right[where] += part.right
+        wrong[where] += part.wrong
+    return Pairs(labels, right, wrong)
 
 
 def _by_value(values: Sequence[str]) -> dict[str, Places]:
@@ -172,9 +212,10 @@ class _First:
         ]
         self._best = np.zeros((len(queries), 0), np.float32)
         self._places = np.zeros((len(queries), 0), np.int64)
-        self.classes = sorted({labels[0] for labels in listed.labels if labels})
+        classes = sorted({labels[0] for labels in listed.labels if labels})
+        self.classes = classes if len(classes) <= MAX_CLASSES else []
         numbers = {label: number for number, label in enumerate(self.classes)}
-        self._class_of = np.array([numbers[each[0]] if each else -1 for each in listed.labels], np.int64)
+        self._class_of = np.array([numbers.get(each[0], -1) if each else -1 for each in listed.labels], np.int64)
         self.class_best = np.full((len(queries), len(self.classes)), -1, np.float32)
         # One item is no label: of it alone nothing can be said of how labels differ.
         self._labels = [] if by_id else sorted({value for value in wanted if value in right})

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.evaluation.figures import OneAnswer, Seen, answered, figures, no_match, opis
-from service.evaluation.ranking import BINS, Judged, Listed, Pairs, Ranked, rank
+from service.evaluation.ranking import AT_ONCE, BINS, Judged, Listed, Pairs, Ranked, rank
 from tests.harness.soak import examples
 
 Floats = npt.NDArray[np.float32]
@@ -64,6 +64,19 @@ def test_figures_are_those_of_the_definition(seed: int, items: int, queries: int
     for number, label in enumerate(found.classes):
         own = [f"l{each}" == label for each in labels]
         assert found.class_best[:, number] == pytest.approx((asked @ vectors[own].T).max(axis=1), abs=1e-6)
+
+
+def test_queries_in_parts_are_judged_alike() -> None:
+    rng = np.random.default_rng(2)
+    vectors, asked = unit(rng.normal(size=(50, 8))), unit(rng.normal(size=(AT_ONCE + 3, 8)))
+    wanted = ["a", "b", ""] * (len(asked) // 3) + ["b"] * (len(asked) % 3)
+    listed = Listed([str(n) for n in range(50)], [("a",), ("b",)] * 25, [""] * 50)
+    whole = ranked(asked, wanted, vectors, listed, 50)
+    tail = ranked(asked[AT_ONCE:], wanted[AT_ONCE:], vectors, listed, 50)
+    assert whole.judged[AT_ONCE:] == tail.judged and len(whole.judged) == len(asked)
+    assert (whole.class_best[AT_ONCE:] == tail.class_best).all()
+    assert whole.pairs.right.sum() == sum(each != "" for each in wanted) * 25
+    assert whole.pairs.wrong.sum() == whole.pairs.right.sum()
 
 
 def test_equal_scores_earn_no_credit() -> None:
