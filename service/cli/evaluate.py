@@ -63,7 +63,7 @@ def evaluate(
         typer.Option(metavar="FILE.html", parser=_html, help="Figures, plots and worst queries in one file."),
     ] = None,
     sheet: SheetFile = None,
-    worst: Annotated[int, typer.Option(metavar="N", min=0, max=200, help="The worst queries that are shown.")] = 12,
+    worst: Annotated[int, typer.Option(metavar="N", min=1, max=200, help="The worst queries that are shown.")] = 12,
     open: Open = False,
     collection: CollectionOption = "default",
     data_dir: DataDir = None,

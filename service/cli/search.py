@@ -20,6 +20,7 @@ from service.text import readable
 if TYPE_CHECKING:
     from service.settings import Settings
 
+NEAREST = 5  # that are drawn where none is near enough
 SOURCES = {
     "request": "as asked",
     "collection": "set for the collection",
@@ -122,10 +123,14 @@ async def _ask(
             answer = dict(await service.api.call("POST", f"{path}/query", json=several(pictures, fields)))
         if not drawn:
             return answer, b""
-        found = await thumbnails(service.api, collection, (each["id"] for each in answer["results"]))
+        shown = answer["results"]
+        if answer["no_match"] and answer["best_score"] is not None:  # how near the nearest came, for people to see
+            body = several(pictures, {**fields, "limit": NEAREST, "offset": 0, "score_threshold": -1})
+            shown = (await service.api.call("POST", f"{path}/query", json=body))["results"]
+        found = await thumbnails(service.api, collection, (each["id"] for each in shown))
         async with thumbnailing(service, settings) as thumbnail:
             asked = [(each.name, await thumbnail(each.data)) for each in pictures]
-        return answer, sheet_of(answer, collection, asked, found)
+        return answer, sheet_of({**answer, "results": shown}, collection, asked, found)
 
 
 def several(pictures: Sequence[Picture], fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +156,10 @@ def sheet_of(
     asked: Sequence[tuple[str, bytes | None]],
     pictures: Mapping[str, bytes],
 ) -> bytes:
-    """A query and what was found as a PNG. asked: name and thumbnail of its pictures; pictures: thumbnails by id."""
+    """A query and what was found as a PNG, in grey what is below the threshold.
+
+    asked: name and thumbnail of each picture; pictures: thumbnails by id.
+    """
     from service.drawing.sheet import Cell, Row, sheet
 
     best, least = answer["best_score"], answer["score_threshold"]

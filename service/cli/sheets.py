@@ -106,13 +106,18 @@ def show(file: Path, picture: bytes, *, opened: bool, quiet: bool = False) -> No
     if not quiet:
         way = protocol(os.environ) if sys.stdout.isatty() else None
         if way is not None:
-            out().file.flush()
-            for sequence in sequences(picture, way):
-                sys.stdout.write(sequence)
             sys.stdout.flush()
+            for sequence in sequences(picture, way):
+                _write(sys.stdout.fileno(), sequence.encode("ascii"))
         out().print(f"[green]written[/]  {escape(readable(file))}")
     if opened:
         view(file)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """All of the bytes: a terminal takes a part where a signal comes between, and unbuffered streams lose the rest."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def view(file: Path) -> None:

@@ -120,11 +120,15 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round numbers from low to high, at most so many: multiples of 1, 2, 2.5 or 5 times a power of ten."""
     if not high > low:
         return [low]
-    rough = (high - low) / most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * each for each in (1, 2, 2.5, 5, 10, 20) if (high - low) / (power * each) <= most - 1 + 1e-9)
-    first = math.ceil(low / step - 1e-9)
-    return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    found: list[float] = []
+    for multiple in (1, 2, 2.5, 5, 10, 20, 50):
+        step = power * multiple
+        numbers = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+        if len(numbers) <= most:
+            found = [number * step for number in numbers]
+            break
+    return found
 
 
 @dataclass(slots=True)

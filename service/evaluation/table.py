@@ -6,6 +6,7 @@ names neither is a stranger: a picture without a match.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from service.text import readable
 By = Literal["label", "id"]
 
 MAX_QUERIES = 100_000
+_DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +141,11 @@ def _query(
 
 
 def as_label(value: Any) -> str:
-    """A cell or a metadata value as it is compared; "" for none."""
+    """A cell or a metadata value as it is compared; "" for none. Tables and JSON write one number in several ways."""
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else str(value).strip()
+    text = "" if value is None else str(value).strip()
+    return text.rstrip("0").rstrip(".") if _DECIMAL.fullmatch(text) else text
 
 
 def _foreign(image: str) -> bool:

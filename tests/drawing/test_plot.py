@@ -63,7 +63,7 @@ def test_any_numbers_are_drawn(points: list[tuple[float, float]], marks: list[fl
     assert plot([Panel("title", "x", "y", [line], shown)], title="T", note="n").startswith(b"\x89PNG")
 
 
-@given(st.floats(-1e9, 1e9), st.floats(1e-9, 1e9), st.integers(3, 10))
+@given(st.floats(-1e9, 1e9), st.floats(1e-3, 1e9), st.integers(3, 10))
 def test_ticks_are_round_and_few(low: float, width: float, most: int) -> None:
     high = low + width
     found = ticks(low, high, most)

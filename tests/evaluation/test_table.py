@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.evaluation.ranking import Listed
-from service.evaluation.table import read_queries, read_strangers
+from service.evaluation.table import as_label, read_queries, read_strangers
 from service.evaluation.truth import EvaluationRefused, findable
 from service.imports.sources.source import SourceError, Unreadable
 from tests.harness.pictures import jpeg
@@ -45,6 +45,8 @@ def test_columns_are_found_by_their_names(tmp_path: Path) -> None:
         ("query,product_id\nx,007\n", "product_id", None, ("label", "007")),
         ('image,metadata\nx,"{""brand"": ""b""}"\n', "brand", None, ("label", "b")),
         ("image,label\nx,12\n", "label", None, ("label", "12")),
+        ("image,label\nx,1.50\n", "label", None, ("label", as_label("1.50"))),
+        ("image,label\nx,12.0\n", "label", None, ("label", as_label(12))),
         ("image,label\nx,\n", "label", None, ("label", "")),
     ],
 )
