@@ -58,8 +58,8 @@ def _densities(strangers: Scores, genuine: Scores, least: float, whose: str) -> 
 
 
 def _curve(value: Mapping[str, Any], strangers: Scores, genuine: Scores, least: float) -> Panel:
-    """Kept against falsely accepted where strangers were measured, else kept against the threshold."""
-    if len(strangers):
+    """Kept against falsely accepted where both were measured and their scores kept, else each against the threshold."""
+    if len(strangers) and len(genuine):
         every = np.unique(np.concatenate([strangers, genuine, [least]]))[::-1]
         accepted, kept = _reaching(strangers, every), _reaching(genuine, every)
         marks = [Mark(float(_reaching(strangers, [least])[0]), "chosen", y=float(_reaching(genuine, [least])[0]))]
@@ -86,11 +86,17 @@ def _curve(value: Mapping[str, Any], strangers: Scores, genuine: Scores, least: 
             percent=True,
         )
     xs = [each["score_threshold"] for each in value["curve"]]
+    lines = []
+    if value["kept"] is not None:
+        lines.append(Line(xs, [each["kept"] for each in value["curve"]], colours.KEY, "kept"))
+    if value["false_accepts"] is not None:
+        accepted = [each["false_accepts"] for each in value["curve"]]
+        lines.append(Line(xs, accepted, colours.BAD, "accepted without a match"))
     return Panel(
-        "What each threshold keeps",
+        "What each threshold does",
         "threshold",
-        "share kept",
-        lines=[Line(xs, [each["kept"] for each in value["curve"]], colours.KEY, "kept")],
+        "share",
+        lines=lines,
         marks=[Mark(least, f"threshold {least:.3f}")],
         y=(0.0, 1.0),
     )

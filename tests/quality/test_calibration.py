@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from index.errors import RecordNotFound
 from index.items import Entry
@@ -18,6 +21,7 @@ from index.open import open_catalogue
 from service.quality.calibrating import described
 from service.quality.calibration import EASY, CalibrationRefused, Stranger, calibrate, warnings
 from service.quality.catalogue import Asked, ask
+from service.quality.drawn import draw
 from service.quality.pairs import Genuine, PairsRefused, read_pairs, recommended
 from service.search.calibrated import KIND, NAME, read
 from tests.harness.catalogues import MODEL, entry, vector
@@ -77,6 +81,28 @@ def test_negatives_that_are_too_easy_are_told() -> None:
     own = items("a", *[0.5] * 30, 0.1)
     met = calibrate(strangers(*far), [], own, rate=0.05, count=31, fingerprint="f", failed=[])
     assert EASY not in warnings(met, 31)
+
+
+def test_every_calibration_can_be_drawn() -> None:
+    far, own = strangers(*[number / 100 for number in range(19)]), items("a", *[0.5 + n / 200 for n in range(40)])
+    genuine = [Genuine(f"{number}.jpg", 0.3 + number / 100, True) for number in range(40)]
+    rest: dict[str, Any] = {"rate": 0.05, "count": 40, "fingerprint": "f", "failed": []}
+    seen = set()
+    for value in (
+        calibrate(far, [], own, **rest),
+        calibrate(far, genuine, own, **rest),
+        calibrate(None, genuine, own, **rest),
+        calibrate(None, [], own, **rest),
+        calibrate(far, [], [], **rest),
+        calibrate(strangers(*[0.1] * 19), [], items("a", *[0.1] * 30), **rest),
+    ):
+        # Calibrations of earlier versions kept no scores of genuine queries.
+        for drawn in (value, {key: each for key, each in value.items() if key != "genuine"}):
+            png = draw(drawn, "a shop")
+            with Image.open(io.BytesIO(png)) as picture:
+                assert picture.size[0] > picture.size[1] > 300
+            seen.add(png)
+    assert len(seen) >= 9, "what was measured is what is shown"
 
 
 def test_growth_by_half_is_told() -> None:
