@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from service.imports.engine import run
 from service.imports.reading.reader import CHUNK_PICTURES
 from service.imports.rule import Action, Stored, upsert
 from service.imports.sources.folder import plan, read_file
-from service.imports.sources.source import Bad, Source
+from service.imports.sources.source import Bad, Source, Unreadable
 from service.imports.tally import Tally
 from tests.harness.targets import Memory, described, imported
 
@@ -225,3 +226,17 @@ def test_bad_pictures_may_be_told_instead_of_kept() -> None:
     tally = asyncio.run(run(sources, Memory(), total=3, bad=[Bad("x", "is a link")], on_bad=told.append))
     assert (tally.failed, tally.bad, tally.handled) == (4, [], 4)
     assert told[0].path == "x" and {row.path for row in told} == {"a", "b", "c", "x"}
+
+
+def test_a_device_or_a_pipe_is_no_picture(tmp_path: Path) -> None:
+    """A device has no end, and a pipe waits for a writer: neither may hold up an import, or take all memory."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in ("/dev/zero", str(tmp_path / "pipe.jpg")):
+        with pytest.raises(Unreadable, match="device or a pipe"):
+            read_file(path, 1_000)
+    with pytest.raises(Unreadable, match="cannot be read"):
+        read_file(str(tmp_path), 1_000)
+    (tmp_path / "a.jpg").write_bytes(b"x" * 1_000)
+    assert read_file(str(tmp_path / "a.jpg"), 1_000) == b"x" * 1_000
+    with pytest.raises(Unreadable, match="larger than"):
+        read_file(str(tmp_path / "a.jpg"), 999)

@@ -84,17 +84,31 @@ def plan(root: Path, *, prefix: str = "", leave_out: Sequence[Path] = ()) -> Pla
 
 
 def read_file(file: str, max_bytes: int) -> bytes:
-    """A file's bytes. Raises Unreadable, also where there are more than `max_bytes`."""
+    """A file's bytes. Raises Unreadable, also where there are more than `max_bytes`.
+
+    A table may name anything: a device has no end, and a pipe waits for somebody to write.
+    """
     try:
-        with open(file, "rb", buffering=0) as opened:  # noqa: PTH123 (a Path per picture buys nothing)
-            if os.fstat(opened.fileno()).st_size > max_bytes:
+        with open(file, "rb", buffering=0, opener=_at_once) as opened:
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Unreadable("cannot be read: it is a device or a pipe, and no file")
+            if status.st_size > max_bytes:
                 raise too_large(max_bytes)
-            return opened.read()
+            data = opened.read()
+            if data is None or len(data) > max_bytes:  # of the kernel's own making, without a size
+                raise Unreadable("cannot be read: it is no file with a picture in it")
+            return data
     except OSError as error:
         slug = "not-found" if isinstance(error, FileNotFoundError) else "unreadable"
         raise Unreadable(f"cannot be read: {error.strerror or error}", slug) from None
     except ValueError:
         raise Unreadable("cannot be read: no file has such a name") from None
+
+
+def _at_once(file: str, flags: int) -> int:
+    """Opens without waiting for whoever is at the other end of a pipe."""
+    return os.open(file, flags | os.O_NONBLOCK)
 
 
 def looks_like_picture(head: bytes) -> bool:
