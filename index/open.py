@@ -54,6 +54,15 @@ def restore(
             return backup.restore(file, directory, force=force, progress=progress)
 
 
+def snapshot_made_at(file: Path, *, engine: Engine = "embedded") -> float | None:
+    """UTC seconds at which a snapshot was made; None where the file is none, or cannot be read."""
+    match engine:
+        case "embedded":
+            from index.embedded.store.directory import backup
+
+            return backup.made_at(file)
+
+
 def exists(directory: Path, *, engine: Engine = "embedded") -> bool:
     """Whether the directory holds a catalogue, or what is left of one."""
     match engine:

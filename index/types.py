@@ -48,6 +48,15 @@ class Finding:
     problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure did. bytes: by which the database shrank; left: what could not be erased yet, a line each."""
+
+    bytes: int
+    left: tuple[str, ...]
+    seconds: float
+
+
 class Collection(Protocol):
     """Items with unit vectors of one model. Every call raises CollectionNotFound once the collection is dropped."""
 
@@ -89,7 +98,8 @@ class Collection(Protocol):
     def cache(self) -> Path:
         """A folder for what can be made again of these items; it may not be there yet.
 
-        It goes when the collection is dropped or emptied, and with a restore.
+        It goes when the collection is dropped or emptied, and with a restore. It holds numbers of items and scores, and
+        nothing that was sent: an erasure leaves it.
         """
         ...
 
@@ -302,6 +312,18 @@ class Catalogue(Protocol):
 
     def verify(self) -> Iterator[Finding]:
         """Reads every stored byte and compares it with its checksum: one finding for each thing wrong."""
+        ...
+
+    def erase(self, stopped: Callable[[], bool] = ...) -> Erased:
+        """Returns when what was deleted before the call is in no file of the storage any more, but for what it names.
+
+        Searches and reads go on; writes wait for a part of it. stopped: asked often; True gives up, without harm.
+        Raises StorageError, StoreCorrupt, StoreClosed.
+        """
+        ...
+
+    def erase_due(self) -> float | None:
+        """UTC seconds since when something that was deleted may still be in a file; None where nothing may."""
         ...
 
     def close(self) -> None:

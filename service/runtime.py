@@ -20,6 +20,7 @@ from service.errors import NotReady
 from service.fetching.fetcher import Fetcher
 from service.fetching.urls import FetchHosts
 from service.jobs.runner import Jobs
+from service.memory import Memory, meter
 from service.metrics import CollectionGauges, Metrics, Stopwatch
 from service.search.answer import Answer
 from service.search.query import Query
@@ -44,13 +45,19 @@ class Runtime:
         self.threads = Threads(cores, self.metrics)
         self.read, self.write = self.threads.read, self.threads.write
         on_gpu, run = not on_cpu(networks.default.providers), networks.default.run
+        decoder = DecoderPool(
+            workers=max(2, cores), max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels
+        )
+        self.memory = Memory(meter(settings.max_memory_bytes, lambda: decoder.pids))
+        self.memory.publish(self.metrics)
         self.pipeline = Pipeline(
             networks,
-            DecoderPool(workers=max(2, cores), max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels),
+            decoder,
             Batcher(lanes=2, max_batch=BUCKETS[-1])
             if on_gpu
             else Batcher(lanes=cores, max_batch=BATCHES[0] if run is not None and run.batches else 1, share=True),
             self.metrics,
+            room=self.memory.room,
         )
         self.jobs = Jobs(catalogue.records, settings.data_dir, self.threads, self.metrics, at_once=settings.jobs)
         self.fetcher = Fetcher(enabled=settings.fetch_urls, hosts=FetchHosts.of(settings.fetch_hosts))
@@ -125,6 +132,19 @@ class Runtime:
     def empty_default(self) -> None:
         """`default` loses its items and starts over with the model for new collections."""
         self.catalogue.clear(DEFAULT, **self.model.record)
+
+    async def remove(self, collection: Collection) -> None:
+        """Deletes a collection with all it holds, and ends its jobs; `default` is emptied instead.
+
+        Raises CollectionNotFound, StorageError.
+        """
+        await self.jobs.drop(collection.name, forget=False)
+        if collection.name == DEFAULT:
+            await self.write(self.empty_default)
+        else:
+            await self.write(self.catalogue.drop, collection.name)
+        # What was asked for meanwhile ends too, and a later collection of this name has no history.
+        await self.jobs.drop(collection.name, forget=collection.name != DEFAULT)
 
     async def search(
         self, collection: Collection, query: Query, *, watch: Stopwatch, deadline: float = float("inf")

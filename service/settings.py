@@ -90,12 +90,18 @@ class Settings(BaseSettings):
     max_import_bytes: int = Field(4 * 2**30, ge=1024, description="Largest uploaded file to import; it goes to disk")
     max_pixels: int = Field(64_000_000, ge=1, description="Most pixels of one picture, all frames together")
     queue_limit: int = Field(64, ge=1, le=100_000, description="Requests that may wait or run before 503")
+    max_memory_bytes: int = Field(
+        0, ge=0, description="Memory from near which writes are refused; 0: what the container, or the machine, has"
+    )
     jobs: int = Field(2, ge=1, le=64, description="Jobs of one kind that run at a time; the rest wait for their turn")
     recall: float = Field(
         RECALL, ge=MIN_RECALL, le=1, allow_inf_nan=False, description="Share of the true nearest that searches find"
     )
     request_timeout: float = Field(30.0, gt=0, description="Seconds from arrival until a waiting request gives up")
     keep_originals: bool = Field(True, description="Keep uploaded bytes by sha256, so that another model can re-embed")
+    erase_days: float = Field(
+        7.0, ge=0, le=36_500, description="Days until what was deleted is erased from every file; 0: by command alone"
+    )
     insecure: bool = Field(False, description="Answer other machines without keys; for a proxy that asks for its own")
     bootstrap_key_file: Location | None = Field(
         None, description="File with the first admin key; made where it does not exist, while there are no keys"

@@ -10,6 +10,7 @@ from typing import Any
 
 from index.errors import StoreCorrupt
 from index.types import Catalogue, Progress
+from service import snapshots
 from service.text import readable
 
 
@@ -20,7 +21,9 @@ def snapshot(catalogue: Catalogue, file: Path, *, force: bool, progress: Progres
     """
     if not file.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", readable(file.parent))
-    return {"file": readable(file), **asdict(catalogue.snapshot(file, force=force, progress=progress))}
+    made = catalogue.snapshot(file, force=force, progress=progress)
+    snapshots.remember(catalogue, file, made.created_at)
+    return {"file": readable(file), **asdict(made)}
 
 
 def verify(catalogue: Catalogue) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from pathlib import Path
 import apsw
 
 from index.embedded.collection import EmbeddedCollection
+from index.embedded.erase import erase
 from index.embedded.failpoints import Failpoints, NoFailpoints
 from index.embedded.live.live import LiveIndex
 from index.embedded.live.upkeep.policy import Policy
-from index.embedded.store import collections, database, writes
+from index.embedded.store import collections, database, erasing, writes
 from index.embedded.store.collections import Head
 from index.embedded.store.directory import backup, high_water, opening, references
 from index.embedded.store.directory.lock import DirectoryLock
@@ -29,7 +30,7 @@ from index.embedded.verify import verify
 from index.errors import CollectionNotFound, InvalidId, StoreClosed
 from index.info import CollectionInfo
 from index.limits import RECALL
-from index.types import Finding, Progress, Snapshot, Unclaimed
+from index.types import Erased, Finding, Progress, Snapshot, Unclaimed
 
 _log = logging.getLogger("lookalike.index")
 _PURGE = 1_000  # items per transaction when a dropped collection is taken apart in the background
@@ -46,7 +47,7 @@ class EmbeddedCatalogue:
         self._store = store
         self._load = partial(EmbeddedCollection, store, policy=policy, indexes=indexes)
         self.records = StoredRecords(store.writer, store.readers, lambda _: CATALOGUE)
-        self._guard = threading.Lock()
+        self._guard, self._erasing = threading.Lock(), threading.Lock()
         self._closing = threading.Event()
         self._work = threading.Event()
         with store.readers.connection() as connection:
@@ -232,6 +233,17 @@ class EmbeddedCatalogue:
     def verify(self) -> Iterator[Finding]:
         """Reads and checks everything: one finding for each thing wrong."""
         return verify(self._store, [collection.index for collection in self._collections.values()])
+
+    def erase(self, stopped: Callable[[], bool] = lambda: False) -> Erased:
+        """As `Catalogue.erase`."""
+        with self._erasing:
+            indexes = [collection.index for collection in list(self._collections.values())]
+            return erase(self._store, indexes, lambda: stopped() or self._closing.is_set())
+
+    def erase_due(self) -> float | None:
+        """As `Catalogue.erase_due`."""
+        with self._store.readers.connection() as connection:
+            return erasing.since(connection)
 
     def close(self) -> None:
         """Finishes what was written, gives the directory free. A second call does nothing."""

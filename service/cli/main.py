@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, TyperException
 
-from service.cli import adopt, calibrate, evaluate, export, import_, keys, model, neighbors, search, serve, upkeep
+from service.cli import (
+    adopt,
+    calibrate,
+    erase,
+    evaluate,
+    export,
+    import_,
+    keys,
+    model,
+    neighbors,
+    search,
+    serve,
+    upkeep,
+)
 from service.cli.options import INTERRUPTED, Command, Group
 
 # Errors that are shown as they are, by full name: naming a class must not cost importing its module.
@@ -53,6 +66,7 @@ app.command(cls=Command)(upkeep.verify)
 app.command(cls=Command)(calibrate.calibrate)
 app.command(cls=Command)(evaluate.evaluate)
 app.command(cls=Command)(adopt.adopt)
+app.command(cls=Command)(erase.erase)
 app.command(cls=Command)(keys.audit)
 app.add_typer(keys.app, name="keys")
 app.add_typer(upkeep.app, name="snapshot")

@@ -29,11 +29,12 @@ def whole(
     body: dict[str, Any],
     *,
     create: bool = False,
+    indexes: bool = False,
     unclaimed: Unclaimed = "refuse",
 ) -> dict[str, Any]:
     """Work on a whole catalogue: `here` on the opened directory, or a POST to the server that owns it.
 
-    create: an empty catalogue is made where there is none; unclaimed: as of `open_catalogue`. Raises OSError,
+    create: an empty catalogue is made where there is none; indexes, unclaimed: as of `open_catalogue`. Raises OSError,
     StoreError, OwnerError, RequestFailed.
     """
     from index.errors import DirectoryLocked
@@ -44,7 +45,7 @@ def whole(
         must_exist(settings)
     try:
         catalogue = open_catalogue(
-            settings.data_dir, keep_originals=settings.keep_originals, indexes=False, unclaimed=unclaimed
+            settings.data_dir, keep_originals=settings.keep_originals, indexes=indexes, unclaimed=unclaimed
         )
     except DirectoryLocked as locked:
         return dict(run_async(ask_owner(settings, locked, path, body)))

@@ -6,33 +6,16 @@ import math
 import os
 from pathlib import Path
 
+from service import cgroups
 
-def quota_cores(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
+
+def quota_cores(root: Path = cgroups.ROOT, membership: Path = cgroups.MEMBERSHIP) -> float | None:
     """The smallest CPU quota on the way from this process' cgroup to the root, in cores; None without one.
 
     Reads version 2 (`cpu.max`: "quota period" or "max period") and version 1 (`cpu.cfs_quota_us`, −1: none).
     """
-    groups: list[tuple[Path, str]] = []
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            groups.append((root, path))
-        elif "cpu" in controllers.split(","):
-            groups.append((root / "cpu", path))
-            groups.append((root / controllers, path))
-    found: list[float] = []
-    for base, path in [*groups, (root, "/"), (root / "cpu", "/")]:
-        here = base / path.lstrip("/")
-        for folder in [here, *here.parents]:
-            if not folder.is_relative_to(base):
-                break
-            cores = _quota_of(folder)
-            if cores is not None:
-                found.append(cores)
+    quotas = (_quota_of(folder) for folder in cgroups.folders("cpu", root, membership))
+    found = [cores for cores in quotas if cores is not None]
     return min(found, default=None)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,9 +49,21 @@ Key = tuple[str, str, Crop | None]
 
 
 class Pipeline:
-    """Joins models, decoder pool and batcher for one process: the one way to embed. Lives on one event loop."""
+    """Joins models, decoder pool and batcher for one process: the one way to embed. Lives on one event loop.
 
-    def __init__(self, networks: Networks, decoder: DecoderPool, batcher: Batcher, metrics: Metrics) -> None:
+    room: what bulk work waits for before each picture; None: nothing.
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        decoder: DecoderPool,
+        batcher: Batcher,
+        metrics: Metrics,
+        *,
+        room: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._room = room
         self.networks = networks
         self.decoder = decoder
         self.batcher = batcher
@@ -88,6 +100,8 @@ class Pipeline:
         """
         key: Key = (sha256 or await digest(data), network.fingerprint, None if crop == WHOLE else crop)
         if bulk:
+            if self._room is not None:
+                await self._room()
             await self._give_way()
             return await self._make(data, key, None, network, thumbnail, deadline, bulk=True, after=after)
         known = self._cache.get(key)

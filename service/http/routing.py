@@ -98,12 +98,18 @@ class Direct(APIRoute):
         # The page and what commands ask are no operations: the one is open, the other knows its own token.
         self._operation = str(self.operation_id) if self.include_in_schema else None
         self._changes = self._operation is not None and needs(self._operation) == "write"
+        # What may grow, and so is refused where memory is nearly full.
+        self._brings = (
+            self._changes and not (self.methods or set()) & {"GET", "DELETE"} and self._operation != "delete_items"
+        )
         self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         if self._operation is not None:
             asker = await _asker(request, self._operation)
+            if self._brings:
+                _runtime(request).memory.check()
             if self._changes:
                 send = _noted(request, send, asker, self._operation)
         if self._strict and scope["query_string"]:

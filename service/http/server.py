@@ -16,7 +16,8 @@ from typing import Any, cast
 
 import uvicorn
 
-from service import owner
+from index.errors import StoreError
+from service import erasing, owner
 from service.access.first import FirstKeyError, first_key
 from service.access.keys import Keys
 from service.http.app import create_app, needs_key
@@ -33,6 +34,8 @@ Background = Callable[[Runtime], Awaitable[None]]
 
 # Running requests may finish for this long after SIGTERM; those still waiting then get `not-ready`.
 GRACE_SECONDS = 10
+# Seconds between two looks at whether what was deleted is to be erased.
+ERASE_LOOK = 600.0
 
 
 def serve(settings: Settings, *, background: Sequence[Background] = (), warnings: Sequence[str] = ()) -> None:
@@ -169,7 +172,7 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
             default.runtime,
             runtime.cores,
         )
-        tasks.extend(asyncio.create_task(_guarded(work, runtime)) for work in (_go_on, *background))
+        tasks.extend(asyncio.create_task(_guarded(work, runtime)) for work in (_go_on, _erase_in_time, *background))
 
     def ending() -> None:
         log.info("Shutting down")
@@ -202,6 +205,21 @@ async def _answer(runtime: Runtime, listener: socket.socket, background: Sequenc
 async def _go_on(runtime: Runtime) -> None:
     """Jobs that an earlier process left go on."""
     await runtime.jobs.start()
+
+
+async def _erase_in_time(runtime: Runtime) -> None:
+    """What was deleted is erased within LOOKALIKE_ERASE_DAYS, whether or not anybody asks for it."""
+    while True:
+        await asyncio.sleep(ERASE_LOOK)
+        try:
+            since = await runtime.read(runtime.catalogue.erase_due)
+            if not erasing.due(since, runtime.settings.erase_days, time.time()):
+                continue
+            erased = await runtime.write(runtime.catalogue.erase, lambda: runtime.draining)
+            left = "; left: " + "; ".join(erased.left) if erased.left else ""
+            log.info("what was deleted is erased, in %.1f s%s", erased.seconds, left)
+        except StoreError as error:
+            log.warning("erasing is tried again: %s", error)
 
 
 async def _guarded(work: Background, runtime: Runtime) -> None:

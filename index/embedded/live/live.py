@@ -205,6 +205,10 @@ class LiveIndex:
             if self._builder.stop.wait(0.05) or current.state.action is not Action.BUILD:
                 return
 
+    def renew(self, timeout: float) -> bool:
+        """Makes files anew that hold what was removed; whether that was done within `timeout` seconds."""
+        return self._upkeep.renew(timeout)
+
     def save(self) -> None:
         """Writes the index file where it is not up to date, so that the next start need not replay. Raises OSError."""
         self._upkeep.save()

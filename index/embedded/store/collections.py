@@ -9,6 +9,7 @@ from typing import Any
 
 import apsw
 
+from index.embedded.store import erasing
 from index.errors import CollectionNotFound, ModelMismatch
 
 KEY_BITS = 40
@@ -76,6 +77,8 @@ def drop(connection: apsw.Connection, name: str) -> Head:
     old = head(connection, name)
     connection.execute("UPDATE collections SET dropped = 1 WHERE id = ?", (old.id,))
     connection.execute("DELETE FROM records WHERE scope = ?", (old.id,))
+    if old.seq:
+        erasing.note(connection)
     return old
 
 

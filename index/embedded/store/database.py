@@ -51,6 +51,7 @@ def connect(path: Path, *, write: bool) -> apsw.Connection:
             connection.pragma("journal_mode", "wal")
             connection.pragma("synchronous", 2)
             connection.pragma("journal_size_limit", _WAL_LIMIT)
+            connection.pragma("secure_delete", "fast")  # what is deleted is zeroed where its page is written anyway
             connection.pragma("cache_size", -16_384)
         else:
             connection.pragma("query_only", True)

@@ -13,6 +13,7 @@ from typing import Any
 import apsw
 import orjson
 
+from index.embedded.store import erasing
 from index.embedded.store.database import Readers
 from index.embedded.store.encoding import checksum, decode_cursor, encode_cursor, encode_json
 from index.embedded.store.writer import Writer
@@ -80,6 +81,7 @@ class StoredRecords:
             connection.execute(sql, (scope, kind, name))
             if not connection.changes():
                 raise _missing(kind, name)
+            erasing.note(connection)
 
         self._writer.call(run, lambda _: self._changed())
 

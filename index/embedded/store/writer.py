@@ -34,6 +34,7 @@ class _Job:
     run: Callable[[apsw.Connection], Any]
     applied: Callable[[Any], None] | None
     future: Future[Any]
+    apart: bool = False  # outside of a transaction, between two others
 
 
 class Writer:
@@ -70,6 +71,17 @@ class Writer:
     def call(self, run: Callable[[apsw.Connection], T], applied: Callable[[T], None] | None = None) -> T:
         """`submit`, then wait. Raises what `run` raised, or StorageError."""
         return self.submit(run, applied).result()
+
+    def apart(self, run: Callable[[apsw.Connection], T]) -> T:
+        """Runs what cannot be in a transaction, between two of them. Raises what `run` raised, or StorageError."""
+        future: Future[T] = Future()
+        with self._state:
+            if self._closed:
+                raise StoreClosed("the catalogue is closed")
+            if self._stopped:
+                raise StorageFailed(self._stopped)
+            self._jobs.put(_Job(run, None, future, apart=True))
+        return future.result()
 
     def stop(self, error: BaseException) -> None:
         """No write is taken any more: what the disk holds is uncertain until a restart has read it."""
@@ -108,6 +120,12 @@ class Writer:
                 if job is None:
                     running = False
                     break
+                if job.apart:
+                    if group:
+                        self._write(group)
+                        group = []
+                    self._run_apart(job)
+                    break
                 group.append(job)
                 if len(group) >= _GROUP:
                     break
@@ -118,6 +136,17 @@ class Writer:
             if group:
                 self._write(group)
         self._connection.close(True)
+
+    def _run_apart(self, job: _Job) -> None:
+        try:
+            result = job.run(self._connection)
+        except BaseException as error:  # noqa: BLE001 - as below
+            named = self._translated(error)
+            if flush_failed(error):
+                self.stop(named)
+            job.future.set_exception(named)
+        else:
+            job.future.set_result(result)
 
     def _write(self, group: list[_Job]) -> None:
         try:

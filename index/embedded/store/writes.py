@@ -14,6 +14,7 @@ from typing import Any
 import apsw
 import numpy as np
 
+from index.embedded.store import erasing
 from index.embedded.store.collections import KEY_BITS, KEY_MASK, Head, current, finish, vid_of
 from index.embedded.store.database import UNREADABLE
 from index.embedded.store.directory.references import release
@@ -261,6 +262,8 @@ def _remove(
     spoilt: frozenset[int],
 ) -> None:
     _delete(connection, [row.vid for row in rows], spoilt)
+    if rows:
+        erasing.note(connection)
     connection.executemany(
         "INSERT INTO tombstones (collection, seq, key) VALUES (?, ?, ?)",
         ((collection, change.seq, row.key) for row in rows),

@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from pydantic import Field
 
 from index.errors import StoreError
 from models.errors import ArtefactError
-from service import upkeep
+from service import erasing, upkeep
 from service.access import manage
 from service.access.audit import Audit
 from service.fetching.fetcher import Validators
@@ -52,6 +53,13 @@ class SnapshotRequest(Strict):
 
 class VerifyRequest(Strict):
     pass
+
+
+class EraseRequest(Strict):
+    collection: str | None = None
+    ids: list[str] = Field(default_factory=list)
+    key: str | None = None
+    snapshots: bool = False
 
 
 class VectorsRequest(Strict):
@@ -156,6 +164,21 @@ async def snapshot(request: Request, runtime: Loaded) -> Response:
     holder(request)
     asked = await read_json(request, SnapshotRequest.read)
     return await _done(runtime, lambda: upkeep.snapshot(runtime.catalogue, path_of(asked.file), force=asked.force))
+
+
+@router.post("/erase")
+async def erase(request: Request, runtime: Loaded) -> Response:
+    """Deletes what is named, and erases what was deleted so far from every file of the data directory."""
+    holder(request)
+    asked = await read_json(request, EraseRequest.read)
+    wish = await runtime.write(erasing.revoke, runtime.catalogue, erasing.Wish(**asked.model_dump()))
+    if wish.key is not None:
+        await runtime.read(request.app.state.access.read)
+    if wish.collection is not None and not wish.ids:
+        await runtime.remove(runtime.collection(wish.collection))
+        await runtime.jobs.drop(wish.collection, forget=True)
+    audit, stopped = audit_of(request), lambda: runtime.draining
+    return await _done(runtime, lambda: erasing.erase(runtime.catalogue, audit, wish, stopped))
 
 
 @router.post("/verify")

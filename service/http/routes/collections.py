@@ -12,7 +12,7 @@ from service.http.openapi.describe import created, json_body, query_string, refu
 from service.http.routing import CollectionName, Direct, Loaded, Named
 from service.http.schemas.collections import Collection, CollectionCreate, CollectionPage, CollectionPatch
 from service.http.schemas.pages import PageFields
-from service.runtime import DEFAULT, Runtime
+from service.runtime import Runtime
 from service.search.thresholds import threshold
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"], route_class=Direct)
@@ -102,11 +102,5 @@ async def update_collection(collection: Named, request: Request, runtime: Loaded
 )
 async def delete_collection(collection: Named, runtime: Loaded) -> Response:
     """Deletes a collection with all it holds, and ends its jobs; `default` is emptied instead."""
-    await runtime.jobs.drop(collection.name, forget=False)
-    if collection.name == DEFAULT:
-        await runtime.write(runtime.empty_default)
-    else:
-        await runtime.write(runtime.catalogue.drop, collection.name)
-    # What was asked for meanwhile ends too, and a later collection of this name has no history.
-    await runtime.jobs.drop(collection.name, forget=collection.name != DEFAULT)
+    await runtime.remove(collection)
     return Response(status_code=204)

@@ -40,6 +40,7 @@ class NameFile:
         if os.fstat(self._file).st_size < rows * _RECORD.itemsize:
             self.close()
             raise CacheUnusable(f"{self._path} has lost rows; rebuild it from the store")
+        os.ftruncate(self._file, rows * _RECORD.itemsize)  # what lay behind them is of items that may be gone
         self._reserve(rows)
 
     def __len__(self) -> int:

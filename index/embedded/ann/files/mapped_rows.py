@@ -95,10 +95,11 @@ class MappedRows:
         return False
 
     def forget(self, count: int) -> None:
-        """Keys from row `count` on become holes again: a key of zero is what ends the file after the next crash."""
+        """Rows from `count` on become holes again: a key of zero is what ends the file after the next crash."""
         self.right[count:] = False
-        os.ftruncate(self._files["keys"], count * 8)
-        os.ftruncate(self._files["keys"], max(self.capacity, count) * 8)
+        for name, start, each in (("keys", 0, 8), ("checks", 0, 4), ("rows", PAGE, self._stride)):
+            os.ftruncate(self._files[name], start + count * each)
+            os.ftruncate(self._files[name], start + max(self.capacity, count) * each)
 
     def grow(self, needed: int) -> None:
         """Room for so many rows at least."""

@@ -33,6 +33,10 @@ class Asked:
         self._latest.append(query.astype(np.float16))
         self.count += 1
 
+    def forget(self) -> None:
+        """As if nothing had been asked."""
+        self._latest.clear()
+
     def queries(self, dim: int) -> Vector:
         """float32 (n, dim), unit up to rounding, oldest first."""
         latest = self._latest.copy()

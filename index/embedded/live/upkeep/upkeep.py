@@ -47,6 +47,7 @@ class Upkeep:
         self._failpoints = failpoints
         self._retry_at = 0.0
         self._timer = _timer(0.0, self.worker.wake)
+        self._renewals = self._renewed = 0  # asked for, and the last one that a build has seen
 
     @property
     def progress(self) -> float:
@@ -76,6 +77,25 @@ class Upkeep:
             big, state = self._current.structure, self._current.state
         if isinstance(big, Generation) and state.searched and not state.action and (big.unsaved or big.saved < 0):
             self._save(big)
+
+    def renew(self, timeout: float) -> bool:
+        """Makes files anew that hold what was removed; whether that was done within `timeout` seconds.
+
+        What serves goes on serving. Queries that were remembered go too: one may be an item's own vector.
+        """
+        current, until = self._current, time.monotonic() + timeout
+        with current.lock:
+            current.asked.forget()
+            if not isinstance(current.structure, Generation) or current.state.phase is Phase.CLOSED:
+                return True
+            self._renewals += 1
+            wanted, self._retry_at = self._renewals, 0.0
+        while self._renewed < wanted and not self._builder.stop.is_set():
+            self.worker.wake()
+            done = self.worker.wait(until - time.monotonic())
+            if not done or time.monotonic() < self._retry_at or self._builder.stop.wait(0.01):
+                break
+        return self._renewed >= wanted
 
     def distrusted(self) -> None:
         """A build is due, at once."""
@@ -107,7 +127,8 @@ class Upkeep:
         state = self._current.state
         if time.monotonic() < self._retry_at or state.phase in (Phase.EMPTY, Phase.CLOSED):
             return None
-        return self._policy.next(self._current.figures) if state.searched else Action.BUILD
+        stale = self._renewed < self._renewals
+        return self._policy.next(self._current.figures) if state.searched and not stale else Action.BUILD
 
     def _step(self) -> None:
         current = self._current
@@ -152,7 +173,7 @@ class Upkeep:
 
     def _build(self) -> int:
         """Reads the whole collection from the store into a new structure, and lets it take the old one's place."""
-        note, current = "", self._current
+        note, current, renewals = "", self._current, self._renewals
         serving = current.structure
         start = serving.watch.shape if isinstance(serving, Generation) else None
         if self._source.now().count < self._policy.compress_from:
@@ -169,6 +190,7 @@ class Upkeep:
                 _log.error("collection %s: %s", self._current.name, note)
                 made = self._builder.exact()
         self._take_over(made, note)
+        self._renewed = renewals
         if not isinstance(made.structure, Generation) and len(self._source.removed_since(0)) > _TOMBSTONES:
             self._source.forget(self._current.sequence)
         return len(made.structure)

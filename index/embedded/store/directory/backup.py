@@ -123,6 +123,17 @@ def restore(file: Path, directory: Path, *, force: bool = False, progress: Progr
         lock.release()
 
 
+def made_at(file: Path) -> float | None:
+    """UTC seconds at which a snapshot was made; None where the file is none, or cannot be read."""
+    try:
+        with file.open("rb") as raw, tarfile.open(fileobj=raw, mode="r|") as archive:
+            first = archive.next()
+            content = archive.extractfile(first) if first is not None and first.name == _MANIFEST else None
+            return None if content is None else float(orjson.loads(content.read(_PIECE))["created_at"])
+    except (OSError, tarfile.TarError, EOFError, orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None
+
+
 def _account(copy: Path, old: Path, kept: Path) -> None:
     """Tells the unpacked database of the originals that lie in the directory already and that it does not know."""
     connection = database.connect(copy, write=True)
