@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -34,6 +35,8 @@ Background = Callable[[Runtime], Awaitable[None]]
 
 # Running requests may finish for this long after SIGTERM; those still waiting then get `not-ready`.
 GRACE_SECONDS = 10
+# Whatever still runs then (a long rewrite of the database, a training) is cut off: it is safe from any kill.
+LAST_SECONDS = 19.0
 # Seconds between two looks at whether what was deleted is to be erased.
 ERASE_LOOK = 600.0
 
@@ -138,6 +141,7 @@ class Server(uvicorn.Server):
             log.warning("Second %s: ending at once", number.name)
             os._exit(128 + number)
         self.should_exit = True
+        end_within(LAST_SECONDS, number)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # uvicorn ticks ten times a second
@@ -151,6 +155,18 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_end()
         await super().shutdown(sockets)
+
+
+def end_within(seconds: float, number: signal.Signals) -> None:
+    """Ends this process after so many seconds, where it has not ended by itself."""
+
+    def end() -> None:
+        log.warning("Still not done %.0f s after %s: ending at once", seconds, number.name)
+        os._exit(128 + number)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _answer(runtime: Runtime, listener: socket.socket, background: Sequence[Background]) -> None:

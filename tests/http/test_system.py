@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from tests.conftest import StartServer
 from tests.harness.pictures import jpeg
-from tests.harness.serving import Server
+from tests.harness.serving import ROOT, Server
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +129,18 @@ def test_serving_without_a_model_exits_in_one_line(server: StartServer, tmp_path
         server(model_dir=tmp_path / "none")
     lines = str(failed.value).strip().splitlines()[1:]
     assert len(lines) == 1 and "lookalike model build" in lines[0]
+
+
+def test_an_end_that_takes_too_long_is_cut_off() -> None:
+    """Whatever holds the process: also a thread that never comes back."""
+    code = (
+        "import signal, threading; from service.http.server import end_within;"
+        "end_within(0.3, signal.SIGTERM); threading.Event().wait(60)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 128 + signal.SIGTERM and "ending at once" in done.stderr
 
 
 def test_sigterm_lets_what_runs_finish_and_what_waits_know(server: StartServer) -> None:
