@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.access.scopes import needs
 from tests.conftest import StartServer
 from tests.harness.pictures import jpeg
 from tests.harness.process import ServerProcess, clean_environment, command
@@ -53,6 +54,35 @@ def test_with_the_first_key_all_but_health_and_the_page_needs_one(served: Server
         assert answer.headers["www-authenticate"].startswith("Bearer")
     assert served.search("default", jpeg(0)).status_code == 401
     assert served.client.get("/nothing").status_code == 404
+
+
+def test_no_operation_of_the_document_answers_past_its_key(served: Server, keys: dict[str, Any]) -> None:
+    """Without a key, with a wrong or odd one, and with one that opens too little: each operation, as the table says."""
+    document = served.client.get("/openapi.json").json()
+    wrong: list[dict[str, str]] = [
+        {},
+        {"Authorization": "Bearer " + "x" * 46},
+        {"X-API-Key": keys["write"]["key"] + "x"},
+        {"Authorization": f"Basic {keys['admin']['key']}"},
+        {"Authorization": f"Bearer {keys['search']['key']}", "X-API-Key": "another"},
+    ]
+    asked, plain = 0, httpx.Client(base_url=served.url, trust_env=False, timeout=60)
+    for path, operations in document["paths"].items():
+        place = path.replace("{c}", "default").replace("{id}", "a").replace("{job}", "0" * 24)
+        for method, operation in operations.items():
+            name = operation["operationId"]
+            if needs(name) == "open":
+                continue
+            for sent in wrong:
+                answer = plain.request(method, place, headers=sent)
+                assert (answer.status_code, answer.json()["type"]) == (401, "/problems/unauthorized"), (name, sent)
+            if needs(name) != "search":
+                answer = plain.request(method, place, headers=headers(keys["search"]))
+                assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden"), name
+            asked += 1
+    plain.close()
+    assert asked > 30
+    assert served.client.get(f"{ITEMS}/a", headers=headers(keys["search"])).status_code == 200
 
 
 def test_scopes(served: Server, keys: dict[str, Any]) -> None:
