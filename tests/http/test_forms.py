@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.http.bodies.forms import MAX_FIELD_BYTES, MAX_PARTS, FormReader, parse_form
+from service.http.bodies.forms import MAX_FIELD_BYTES, MAX_PARTS, Form, FormReader, parse_form
 from service.http.problems import Problem
 
 BOUNDARY = "b0undary"
@@ -34,6 +34,51 @@ def test_what_is_sent_arrives(image: bytes, limit: str) -> None:
     files, fields = parse(form(part("image", image, "a.jpg"), part("limit", limit.encode())))
     assert files == {"image": image}
     assert fields == {"limit": limit}
+
+
+PIECES = st.sampled_from(
+    [
+        f"--{BOUNDARY}",
+        f"\r\n--{BOUNDARY}",
+        "--",
+        "\r\n",
+        "\r\n\r\n",
+        "\n",
+        'Content-Disposition: form-data; name="image"',
+        'content-disposition: form-data; name="limit"',
+        '; filename="a.jpg"',
+        '; filename="é%22;.jpg"',
+        '; filename="C:\\\\a.jpg"',
+        "; filename*=utf-8''x",
+        "Content-Type: image/jpeg",
+        "Content-Length: 3",
+        "\r\nX: y",
+        "data",
+        " ",
+        '"',
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=14), st.booleans())
+def test_a_usual_form_is_read_as_the_parser_reads_it(pieces: list[str], begun: bool) -> None:
+    """Found by its boundaries alone, it is what the parser makes of it piece by piece, or refused in the same words."""
+    start = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="filter"\r\n\r\n' if begun else ""
+    body = (start + "".join(pieces)).encode()
+    outcomes = []
+    for read in (parse_form, _by_the_parser):
+        try:
+            form = read(body, TYPE, files=("image",), fields=("limit", "filter"))
+            outcomes.append((form.files, form.fields))
+        except Problem as problem:
+            outcomes.append(problem.detail)
+    assert outcomes[0] == outcomes[1]
+
+
+def _by_the_parser(body: bytes, content_type: str, **names: tuple[str, ...]) -> Form:
+    reader = FormReader(content_type, files=names["files"], fields=names["fields"])
+    reader.feed(body)
+    return reader.end()
 
 
 @given(st.binary(max_size=400))

@@ -100,12 +100,22 @@ class FlatIndex:
             only[rows] = True
             mask = only & mask
         masked = allowed is not None or self._dead > 0
+        if len(vectors) == len(self._blocks) == 1 and not masked:
+            return self._alone(vectors, k)
         parts = [
             self._search_block(number, vectors, k, mask if masked else None) for number in range(len(self._blocks))
         ]
         all_scores = np.concatenate([part[0] for part in parts], axis=1)
         all_rows = np.concatenate([part[1] for part in parts], axis=1)
         return self._best(all_scores, all_rows, k)
+
+    def _alone(self, vectors: Floats, k: int) -> tuple[Floats, Keys]:
+        """One query of the only block, nothing left out, as most are: half of the time of the way for all."""
+        some = min(k, self._rows)
+        scores, rows = self._blocks[0].search(vectors, some)
+        if some < k or not (scores[0, :-1] > scores[0, 1:]).all():  # equal ones, NaN: to be put in order
+            return self._best(scores, rows, k)
+        return scores, self._keys[rows]
 
     def vectors(self, keys: Keys) -> Stored:
         """Stored rows (n, dim) of known keys, in the order asked."""

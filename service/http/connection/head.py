@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import h11
 
+from service.http.connection.plain import Careful, Headers, Plain, plain_head
 from service.http.problems import Problem
 
 # Bytes of one head, line ends included, and its header lines: what Node (16 kB) or nginx (32 kB) take, and more.
@@ -27,12 +28,12 @@ def malformed(detail: str) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One request's head. conn: h11's state, which reads the body next; headers: their names in lower case.
+    """One request's head. conn: reads the body next; headers: their names in lower case.
 
     path: unquoted; raw_path: as sent; query: without its question mark.
     """
 
-    conn: h11.Connection
+    conn: Careful | Plain
     method: str
     path: str
     raw_path: bytes
@@ -80,10 +81,13 @@ class HeadReader:
 
 def read_head(head: bytes) -> Head:
     """Reads a head that ends with its empty line. Raises Problem `malformed-http`."""
+    plain = plain_head(head)
+    if plain is not None:
+        return _head(Plain(plain.length), plain.method, plain.target, b"1.1", plain.headers)
     line, newline, rest = head.partition(b"\n")
     # Browsers quote what is not ASCII in an address; command lines do not.
     line = _FOREIGN.sub(lambda found: b"%%%02X" % found[0][0], line)
-    conn = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
+    conn = Careful(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
     conn.receive_data(line + newline + rest)
     try:
         request = conn.next_event()
@@ -106,16 +110,13 @@ def read_head(head: bytes) -> Head:
         # The target's host counts, whatever Host says (RFC 9112 §3.2.2).
         headers = [(b"host", absolute[1]), *(each for each in headers if each[0] != b"host")]
         target = absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
-    raw_path, _, query = target.partition(b"#")[0].partition(b"?")
-    return Head(
-        conn,
-        request.method.decode("ascii"),
-        unquote(raw_path.decode("ascii")),
-        raw_path,
-        query,
-        request.http_version.decode("ascii"),
-        headers,
-    )
+    return _head(conn, request.method, target.partition(b"#")[0], request.http_version, headers)
+
+
+def _head(conn: Careful | Plain, method: bytes, target: bytes, version: bytes, headers: Headers) -> Head:
+    raw_path, _, query = target.partition(b"?")
+    path = unquote(raw_path.decode("ascii"))
+    return Head(conn, method.decode("ascii"), path, raw_path, query, version.decode("ascii"), headers)
 
 
 def _said(reason: str) -> str:
