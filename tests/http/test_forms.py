@@ -65,7 +65,7 @@ def test_a_usual_form_is_read_as_the_parser_reads_it(pieces: list[str], begun: b
     """Found by its boundaries alone, it is what the parser makes of it piece by piece, or refused in the same words."""
     start = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="filter"\r\n\r\n' if begun else ""
     body = (start + "".join(pieces)).encode()
-    outcomes = []
+    outcomes: list[object] = []
     for read in (parse_form, _by_the_parser):
         try:
             form = read(body, TYPE, files=("image",), fields=("limit", "filter"))

@@ -130,7 +130,7 @@ class Plain:
             self._sent = 0
         elif self._sent is None:
             self._chunked = True
-            lines.append(b"transfer-encoding: chunked\r\n")
+            lines.append(b"Transfer-Encoding: chunked\r\n")
         said = b"".join(lines)
         if not _ANSWER.fullmatch(said):
             raise h11.LocalProtocolError("an answer's header is not well-formed")
