@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import io
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -100,7 +101,21 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\nlookalike: interrupted\n")
         code = INTERRUPTED
-    sys.exit(code if isinstance(code, int) else 0)
+    _leave(code if isinstance(code, int) else 0)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process, with what is registered for its end, but without taking libraries down.
+
+    The allocator that pyarrow brings has a thread, for which an end in the usual way sometimes waits for ever.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception as error:  # noqa: BLE001 (the last stop, as above)
+            code = code or _failed(error)
+    os._exit(code)
 
 
 def _open_streams() -> None:

@@ -116,8 +116,8 @@ def test_everything_is_bounded() -> None:
             assert "maxLength" in schema, place
         if "array" in kinds:
             assert "maxItems" in schema, place
-        if {"number", "integer"} & set(kinds) and not place.endswith(("/group", "/match", "/value")):
-            assert free or {"minimum", "maximum"} <= schema.keys() or "/any/" in place, place
+        if {"number", "integer"} & set(kinds):
+            assert free or {"minimum", "maximum"} <= schema.keys(), place
 
 
 def test_uploads_are_binary_for_old_and_new_generators() -> None:
@@ -254,14 +254,17 @@ def test_what_is_refused_the_document_refuses_and_what_is_taken_it_takes(name: s
 
 def test_every_example_is_one_that_the_document_and_the_service_take() -> None:
     for where, _, operation in OPERATIONS:
-        for content in operation.get("requestBody", {}).get("content", {}).values():
+        for kind, content in operation.get("requestBody", {}).get("content", {}).items():
             for name, example in content.get("examples", {}).items():
                 assert valid(content["schema"], example["value"]), f"{where}: {name}"
-                assert taken(content["schema"]["$ref"].rsplit("/", 1)[1], example["value"]), f"{where}: {name}"
+                if kind == "application/json":  # forms show their files by name, as curl has them
+                    reader = content["schema"]["$ref"].rsplit("/", 1)[1]
+                    assert taken(reader, example["value"]), f"{where}: {name}"
         for response in operation["responses"].values():
             for content in response.get("content", {}).values():
                 for name, example in content.get("examples", {}).items():
-                    assert valid(content["schema"], example["value"]), f"{where}: {name}"
+                    told = "externalValue" in example or valid(content["schema"], example["value"])
+                    assert told, f"{where}: {name}"
 
 
 TEXTS: dict[str, tuple[list[str], list[str]]] = {

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from service.http.openapi.committed import document
+from service.http.schemas.fields import LARGEST
 
 Schema = Mapping[str, Any]
 Fields = dict[str, dict[str, Any]]
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 RELEASED, CHANGELOG = ROOT / "openapi.released.json", ROOT / "CHANGELOG.md"
 DEPTH = 6  # of fields within fields; filters and metadata go no deeper
 _BOUNDS = {"minimum": 1, "minLength": 1, "minItems": 1, "maximum": -1, "maxLength": -1, "maxItems": -1}
+FREE = (LARGEST, -LARGEST)  # no bound: no number in JSON is beyond them
 _FORMS = ("format", "pattern")
 
 
@@ -150,7 +152,9 @@ def _field(whole: Schema, schema: Schema, *, required: bool) -> dict[str, Any]:
         shown["values"] = sorted({str(each) for kind in kinds for each in kind.get("enum", [kind.get("const")])})
     solid = [kind for kind in kinds if kind.get("type") != "null"]
     if len(solid) == 1:
-        shown |= {name: solid[0][name] for name in (*_BOUNDS, *_FORMS) if name in solid[0]}
+        shown |= {
+            name: solid[0][name] for name in (*_BOUNDS, *_FORMS) if name in solid[0] and solid[0][name] not in FREE
+        }
     return shown
 
 

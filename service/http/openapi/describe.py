@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.access.scopes import needs
-from service.http.openapi import examples
+from service.http.openapi import examples, recorded
 from service.http.problems import MEDIA_TYPE
 from service.http.schemas import calibration, collections, embeddings, imports, items, problems, queries, search
 from service.http.schemas.problems import KINDS
@@ -79,11 +79,15 @@ RETRY_AFTER = {
     }
 }
 # Of every answer; written once, and referred to.
-REQUEST_ID = {
+EVERYWHERE = {
     "X-Request-ID": {
         "description": "The request's own, where it was a plain word, or a new one; the log has it too",
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:@+/=-]+$", "minLength": 1, "maxLength": 128},
-    }
+    },
+    "Access-Control-Allow-Origin": {
+        "description": "The page's origin, or `*`; only where the service was told of it (`LOOKALIKE_CORS_ORIGINS`)",
+        "schema": {"type": "string", "maxLength": 512},
+    },
 }
 LOCATION = {
     "Location": {
@@ -99,11 +103,13 @@ def describe(app: FastAPI, *, root: str = "") -> Schema:
         title=app.title, version=app.version, summary=app.summary, routes=list(app.routes), license_info=LICENSE
     )
     document["info"] |= {"description": DESCRIPTION, "contact": {"name": "The Lookalike authors"}}
-    document["servers"] = [{"url": root or "/", "description": "This service"}]
+    document["servers"] = [
+        {"url": root or "/", "description": "This service, local or in production", "x-internal": False}
+    ]
     document["security"] = [{}, *({name: []} for name in SECURITY)]
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     _, shared = models_json_schema([(model, "validation") for model in REQUESTS], ref_template=REF)
-    document.setdefault("components", {})["headers"] = REQUEST_ID
+    document.setdefault("components", {})["headers"] = EVERYWHERE
     document["components"]["securitySchemes"] = SECURITY
     components = document["components"].setdefault("schemas", {})
     components.update(shared["$defs"])
@@ -112,9 +118,11 @@ def describe(app: FastAPI, *, root: str = "") -> Schema:
     for schema in components.values():
         _tidy(schema)
     _nullable(document)
+    known = recorded.read()
     for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            _finish(path, method, operation)
+        for operation in operations.values():
+            _finish(path, operation)
+            _show(operation, known)
     document["components"]["schemas"] = dict(sorted(components.items()))
     return document
 
@@ -187,9 +195,9 @@ def refusals(*names: str, binary: bool = False) -> dict[int | str, Schema]:
     binary: the answer is no JSON. Generators that do not know its type would read it as what `default` says.
     """
     slugs = [slug for name in names for slug in GROUPS.get(name, (name,))]
-    found = _answers([*slugs, "invalid-request", "not-ready"])
+    found = _answers([*slugs, "invalid-request", "not-ready", "internal"])
     if binary:
-        return found | _answers(["internal"])
+        return found
     return found | {"default": {"description": "Any other problem", **problem(["internal"])}}
 
 
@@ -232,7 +240,7 @@ def reference(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": REF.format(model=model.__name__)}
 
 
-def _finish(path: str, method: str, operation: Schema) -> None:
+def _finish(path: str, operation: Schema) -> None:
     responses = operation["responses"]
     if needs(operation["operationId"]) == "open":
         operation["security"] = []
@@ -243,7 +251,7 @@ def _finish(path: str, method: str, operation: Schema) -> None:
         responses.setdefault(str(status), response)
     operation["responses"] = dict(sorted(responses.items()))
     for response in responses.values():
-        name = {each: {"$ref": f"#/components/headers/{each}"} for each in REQUEST_ID}
+        name = {each: {"$ref": f"#/components/headers/{each}"} for each in EVERYWHERE}
         response["headers"] = {**response.get("headers", {}), **name}
     text = " ".join(operation["description"].split("\n\n")[0].split())
     operation["summary"] = text.removesuffix(".")
@@ -255,9 +263,23 @@ def _finish(path: str, method: str, operation: Schema) -> None:
             each["schema"].pop("title", None)
             if shown := each["schema"].pop("examples", None):
                 each["example"] = shown[0]
-    for content in operation.get("requestBody", {}).get("content", {}).values():
-        if asked := examples.REQUESTS.get(operation["operationId"]):
-            content["examples"] = {name: {"value": value} for name, value in asked.items()}
+
+
+def _show(operation: Schema, known: recorded.Recorded) -> None:
+    """Examples: of requests those that work as they are, of answers and problems those of a real service."""
+    name = operation["operationId"]
+    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+        if asked := examples.REQUESTS.get(name):
+            content["examples"] = {each: {"value": value} for each, value in asked.items()}
+        elif sent := known.requests.get(name, {}).get(kind):
+            content["examples"] = sent
+    for status, response in operation["responses"].items():
+        for kind, content in response.get("content", {}).items():
+            if kind == MEDIA_TYPE:
+                for slug, example in content["examples"].items():
+                    example["value"] = known.problems.get(slug, example["value"])
+            elif answered := known.answers.get(name, {}).get(status, {}).get(kind):
+                content["examples"] = answered
 
 
 def _names(path: str) -> Iterator[str]:

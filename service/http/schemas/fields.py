@@ -56,6 +56,9 @@ Base64 = Annotated[str, text(2**32, minLength=1)]
 Text = Annotated[str, text(256)]
 Timestamp = Annotated[str, text(32, format="date-time", examples=["2026-11-25T12:00:00.000Z"])]
 Count = Annotated[int, Field(json_schema_extra={"minimum": 0, "maximum": SAFE, "format": "int64"})]
+# Of metadata: any number that a double holds.
+LARGEST = 1.7976931348623157e308
+Number = Annotated[float, Field(json_schema_extra={"minimum": -LARGEST, "maximum": LARGEST})]
 Share = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
 Cosine = Annotated[float, Field(json_schema_extra={"minimum": -1, "maximum": 1})]
 Milliseconds = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": SAFE})]

@@ -14,7 +14,7 @@ from index import filters
 from index.errors import FilterError
 from index.filters import MAX_CONDITIONS, MAX_VALUES
 from service.http.schemas.base import Request
-from service.http.schemas.fields import OBJECT_PATTERN, text
+from service.http.schemas.fields import LARGEST, OBJECT_PATTERN, text
 from service.strict_json import JsonRefused, loads
 
 MAX_FILTER = 2**20  # characters of JSON
@@ -22,7 +22,10 @@ MAX_TEXT = 2**24  # of a key or value; the body's limit comes first
 EXAMPLE: Any = {"must": [{"key": "price", "range": {"gte": 10, "lt": 20}}]}
 
 Key = Annotated[str, text(MAX_TEXT, minLength=1), Field(description="A metadata key, or a dotted path")]
-Value = Annotated[Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"], "maxLength": MAX_TEXT})]
+NUMBER = {"minimum": -LARGEST, "maximum": LARGEST}
+Value = Annotated[
+    Any, WithJsonSchema({"type": ["string", "number", "boolean", "null"], "maxLength": MAX_TEXT, **NUMBER})
+]
 Bound = Annotated[
     Any,
     WithJsonSchema(
@@ -30,9 +33,8 @@ Bound = Annotated[
             "type": ["number", "string"],
             "description": "A number, or a time as RFC 3339 text",
             "format": "date-time",
-            "minimum": -1.7976931348623157e308,
-            "maximum": 1.7976931348623157e308,
             "maxLength": 64,
+            **NUMBER,
         }
     ),
 ]

@@ -20,6 +20,7 @@ from service.http.schemas.fields import (
     ItemId,
     Metadata,
     Milliseconds,
+    Number,
     Score,
     Share,
     Text,
@@ -177,7 +178,7 @@ class Result(Answer):
     thumbnail_url: Annotated[str, text(512, format="uri-reference")] | None = Field(
         description="A path from the origin; null for an item imported as a vector"
     )
-    group: Annotated[str, text(65_536)] | int | float | bool | None = Field(
+    group: Annotated[str, text(65_536)] | int | Number | bool | None = Field(
         None, description="The value of `group_by`; absent without it"
     )
     rank_score: Annotated[float, Field(json_schema_extra={"minimum": -1e6, "maximum": 1e6})] | None = Field(
@@ -204,7 +205,7 @@ class FacetValue(Answer):
 
     absent: ClassVar[frozenset[str]] = frozenset({"range"})
 
-    value: Annotated[str, text(65_536)] | int | float | bool | None = Field(
+    value: Annotated[str, text(65_536)] | int | Number | bool | None = Field(
         description="The value; null beside a range"
     )
     range: NumberRange | None = Field(None, description="Where the key has many different numbers")
