@@ -450,3 +450,18 @@ def test_a_file_becomes_what_the_collection_is_after_a_look_at_what_would_happen
         assert refused["state"] == "failed" and "max_remove_share" in refused["error"]["detail"]
         assert one.json("import", foreign, "--sync", "--max-remove-share", "1")["removed"] == 4
     assert "take a file" in one_line(lookalike("import", tmp_path, "--sync"))
+
+
+def test_a_library_that_does_not_end_holds_no_command() -> None:
+    """What C libraries do at a process's end may wait for their own threads; here one waits for a signal."""
+    stuck = """if True:
+        import atexit, ctypes, sys
+        libc = ctypes.CDLL(None)
+        libc.__cxa_atexit(libc.pause, None, None)
+        atexit.register(print, "registered")
+        from service.cli.main import main
+        sys.argv = ["lookalike", "--version"]
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", stuck], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[0].startswith("lookalike ") and "registered" in done.stdout
