@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import json_line, print_table, record
-from benchmarks.vectors import CACHE, DIM, normalised
+from benchmarks.vectors import CACHE, DIM, spin, statistics, synthetic_anchors
 from index.open import open_catalogue
 from tests.harness.process import clean_environment, command
 
@@ -30,11 +30,13 @@ def made(folder: Path, count: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    random = np.random.default_rng(1)
+    # Like a network's: noise has no neighbours to find, and building an index over it goes on looking for some.
+    known = statistics(synthetic_anchors(), "synthetic")
     rows = np.lib.format.open_memmap(folder / "v.npy", "w+", np.float16, (count, DIM))
-    for start in range(0, count, BATCH):
-        part = np.abs(random.standard_normal((min(BATCH, count - start), DIM), dtype=np.float32))
-        rows[start : start + len(part)] = normalised(part)
+    start = 0
+    for part in spin(known, count, seed=1):
+        rows[start : start + len(part)] = part
+        start += len(part)
     metadata = [{"brand": f"b{n % 50}", "price": n % 1000, "size": ["S", "M", "L"][n % 3]} for n in range(count)]
     lines = (json.dumps({"id": f"item-{n}", "metadata": metadata[n]}) + "\n" for n in range(count))
     (folder / "v.jsonl").write_text("".join(lines))
