@@ -81,15 +81,18 @@ def _shown(value: Any) -> Any:
 
 
 def _read(response: httpx.Response) -> dict[str, Any]:
-    """An OpenAPI example object; bytes that are no text as an address that holds them, or where they are."""
+    """An OpenAPI example object. Bytes that are no text are written as an address that holds them; as `externalValue`
+    some generators would look for a file of that name."""
     kind = response.headers["Content-Type"].partition(";")[0]
     if kind == "application/json":
         return {"value": response.json()}
     if kind.startswith(TEXTS):
         return {"value": response.text}
     if len(response.content) > LARGEST:
-        return {"externalValue": response.request.url.raw_path.decode()}
-    return {"externalValue": f"data:{kind};base64,{base64.b64encode(response.content).decode()}"}
+        address = response.request.url.raw_path.decode()
+        return {"summary": "Too many bytes to be shown; where they were", "value": address}
+    packed = base64.b64encode(response.content).decode()
+    return {"summary": "The bytes, written as a data: address", "value": f"data:{kind};base64,{packed}"}
 
 
 def write(kept: Recorded, path: Path, *, data: str) -> None:

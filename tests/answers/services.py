@@ -8,7 +8,7 @@ import resource
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -26,19 +26,19 @@ PATIENCE = 180.0
 
 
 def record(folder: Path, models: Path) -> Recorded:
-    """Everything, in about two minutes. folder: empty; models: built ones."""
+    """Everything, in two to four minutes. folder: empty; models: built ones."""
     recorder = Recorder(document())
 
     @contextlib.contextmanager
     def service(
-        models: Path = models, *arguments: str, wait: float = PATIENCE, env: dict[str, str] | None = None
+        *arguments: str, models: Path = models, wait: float = PATIENCE, env: Mapping[str, str] | None = None
     ) -> Iterator[tuple[ServerProcess, httpx.Client]]:
-        with ServerProcess(folder / "data", models, env or {}) as one:
+        with ServerProcess(folder / "data", models, env) as one:
             one.start(arguments=arguments, wait=wait)
             with httpx.Client(base_url=one.url, timeout=120, trust_env=False) as client:
                 yield one, client
 
-    with service(models, "--sample") as (_, client):
+    with service("--sample") as (_, client):
         _wait_for_sample(client)
         Walk(recorder, client).all()
     shutil.rmtree(folder / "data" / "index")
@@ -52,7 +52,7 @@ def record(folder: Path, models: Path) -> Recorded:
         _too_slow(recorder, client)
         _overloaded(recorder, one.url)
         _full_disk(recorder, one, client)
-    with service(folder / "none", env={"LOOKALIKE_MODEL": "histogram"}) as (_, client):
+    with service(models=folder / "none", env={"LOOKALIKE_MODEL": "histogram"}) as (_, client):
         recorder.send(client, "POST", f"{C}/query", json={"image_base64": PNG})
     with service() as (one, client):
         _keys(recorder, one, client)

